@@ -1,0 +1,149 @@
+"""Azurite, the Storage emulator, as a child process: for `make run` and as the fixture of the tests.
+
+The rule: nobody guesses a port. Port 0 lets Azurite choose, and the addresses are the ones it says it listens at.
+
+    with Azurite.start() as azurite:
+        BlobServiceClient.from_connection_string(azurite.connection_string)
+
+https://learn.microsoft.com/azure/storage/common/storage-use-azurite
+"""
+
+import os
+import re
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from devtools import processes
+
+ROOT = Path(__file__).resolve().parent.parent
+PROGRAM = ROOT / "node_modules" / "azurite" / "dist" / "src" / "azurite.js"
+ACCOUNT = "devstoreaccount1"
+# The same well-known account and key in every installation of Azurite; it opens nothing else.
+ACCOUNT_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+START_TIMEOUT_S = 60.0  # one second on an idle machine
+
+_LISTENING = re.compile(r"Azurite (Blob|Queue|Table) service is successfully listening at http://127\.0\.0\.1:(\d+)")
+_TAKEN = re.compile(r"EADDRINUSE.*:(\d+)")
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Where the three services listen on 127.0.0.1; 0 lets Azurite choose."""
+
+    blob: int = 0
+    queue: int = 0
+    table: int = 0
+
+
+class PortTakenError(Exception):
+    """Another program listens on a port that was asked for."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(f"port {port} is taken")
+        self.port = port
+
+
+class StartError(Exception):
+    """Azurite ended, or stayed silent; the message ends with what it printed."""
+
+
+class Azurite:
+    """A running Azurite. As a context manager it stops at the end."""
+
+    def __init__(self, data: Path | None, ports: Ports, log: Path) -> None:
+        self._data = data
+        self._log = log
+        self._child, self.ports = _launch(data, ports, log)
+
+    @classmethod
+    def start(cls, data: Path | None = None, ports: Ports = Ports(), log: Path | None = None) -> Self:
+        """Start on a data folder (None: everything in memory, gone at the end) and wait until it serves.
+
+        Raises PortTakenError, StartError.
+        """
+        return cls(data, ports, log or Path(tempfile.mkdtemp(prefix="azurite-")) / "azurite.log")
+
+    @property
+    def child(self) -> processes.Child:
+        """The process, with its log."""
+        return self._child
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """The process itself."""
+        return self._child.process
+
+    @property
+    def connection_string(self) -> str:
+        """What `AzureWebJobsStorage` and every `from_connection_string` take."""
+        return connection_string(self.ports)
+
+    def start_again(self) -> None:
+        """Start after `stop` or `kill`, on the same ports and the same data."""
+        self._child, self.ports = _launch(self._data, self.ports, self._log)
+
+    def stop(self) -> None:
+        """Stop it cleanly: data is written first."""
+        processes.stop([self._child])
+
+    def kill(self) -> None:
+        """Stop it with SIGKILL, as a crash would."""
+        processes.kill(self._child)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def connection_string(ports: Ports) -> str:
+    """The connection string of an Azurite on these ports."""
+    endpoints = {"Blob": ports.blob, "Queue": ports.queue, "Table": ports.table}
+    return (
+        f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={ACCOUNT_KEY};"
+        + ";".join(f"{kind}Endpoint=http://127.0.0.1:{port}/{ACCOUNT}" for kind, port in endpoints.items())
+        + ";"
+    )
+
+
+def _launch(data: Path | None, ports: Ports, log: Path) -> tuple[processes.Child, Ports]:
+    child = processes.start("azurite", _command(data, ports), log=log, env=os.environ, cwd=ROOT)
+    try:
+        return child, _wait_until_listening(child)
+    except BaseException:
+        processes.stop([child])
+        raise
+
+
+def _command(data: Path | None, ports: Ports) -> list[str]:
+    where = ["--inMemoryPersistence"] if data is None else ["--location", str(data)]
+    services = {"blob": ports.blob, "queue": ports.queue, "table": ports.table}
+    listen = [
+        word for kind, port in services.items() for word in (f"--{kind}Host", "127.0.0.1", f"--{kind}Port", str(port))
+    ]
+    # The SDKs speak newer API versions than Azurite knows of; without skipApiVersionCheck it answers them 400.
+    return ["node", str(PROGRAM), "--silent", "--skipApiVersionCheck", "--disableTelemetry", *where, *listen]
+
+
+def _wait_until_listening(child: processes.Child) -> Ports:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        ended = child.process.poll() is not None
+        output = child.log.read_text(errors="replace")
+        listening = dict(_LISTENING.findall(output))
+        if len(listening) == len(("Blob", "Queue", "Table")) and not ended:
+            return Ports(*(int(listening[kind]) for kind in ("Blob", "Queue", "Table")))
+        if ended and (taken := _TAKEN.search(output)):
+            raise PortTakenError(int(taken[1]))
+        if ended:
+            raise StartError(f"Azurite ended with {child.process.returncode}:\n{child.tail()}")
+        time.sleep(0.02)
+    raise StartError(f"Azurite does not listen after {START_TIMEOUT_S:.0f} s:\n{child.tail()}")
