@@ -1,0 +1,55 @@
+"""Client keys. The rule: a key is shown once, when it is minted; what is kept can check a key and cannot yield one.
+
+A key reads `tg-<id>-<secret>`: the id, 8 hex digits, says in clear which hash to compare with; the secret is 32 random
+bytes. At 256 bits a salted SHA-256 is enough: there is nothing to guess, and every call pays for the check.
+"""
+
+import base64
+import hashlib
+import hmac
+import re
+
+import msgspec
+
+RANDOM_BYTES = 4 + 16 + 32  # id, salt, secret
+
+_KEY = re.compile(r"tg-([0-9a-f]{8})-[A-Za-z0-9_-]{43}")
+
+
+class KeyHash(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept of a key: `id` (8 hex), `salt` (32 hex) and `hash` (64 hex), the SHA-256 of salt bytes + key."""
+
+    id: str
+    salt: str
+    hash: str
+
+
+class MintedKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A new key: the text to hand to its client, and the hash to keep."""
+
+    text: str
+    hash: KeyHash
+
+
+def mint(random_bytes: bytes) -> MintedKey:
+    """Make a key out of RANDOM_BYTES fresh bytes of `secrets.token_bytes`. Raises ValueError for fewer or more."""
+    if len(random_bytes) != RANDOM_BYTES:
+        raise ValueError(f"a key takes {RANDOM_BYTES} random bytes, not {len(random_bytes)}")
+    key_id, salt, secret = random_bytes[:4], random_bytes[4:20], random_bytes[20:]
+    text = f"tg-{key_id.hex()}-{base64.urlsafe_b64encode(secret).rstrip(b'=').decode()}"
+    return MintedKey(text=text, hash=KeyHash(id=key_id.hex(), salt=salt.hex(), hash=_digest(salt, text)))
+
+
+def key_id(text: str) -> str | None:
+    """The id that a key carries; None for a text that is no key."""
+    match = _KEY.fullmatch(text)
+    return match[1] if match else None
+
+
+def verify(text: str, kept: KeyHash) -> bool:
+    """Whether this is the key that was hashed. The time taken tells nothing about the hash."""
+    return key_id(text) == kept.id and hmac.compare_digest(_digest(bytes.fromhex(kept.salt), text), kept.hash)
+
+
+def _digest(salt: bytes, text: str) -> str:
+    return hashlib.sha256(salt + text.encode()).hexdigest()
