@@ -1,0 +1,29 @@
+# Each target is a line or two; what they do is in devtools/ and pyproject.toml.
+.DEFAULT_GOAL := help
+.PHONY: help install run test check lock clean
+
+PYTHON := .venv/bin/python
+COMPILE := PATH="$$PATH:.local/tools/bin" uv pip compile --universal --python-version 3.13 --generate-hashes --no-header -q
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+
+install: ## Make .venv and node_modules ready (every target below does so first)
+	@devtools/bootstrap.sh
+
+run: install ## Start the gateway and all it needs; Ctrl-C stops everything
+	@$(PYTHON) -m devtools.run --stop-with-parent
+
+test: install ## Run all tests
+	$(PYTHON) -m pytest
+
+check: install ## Lint, check the formatting and the types
+	.venv/bin/ruff check . && .venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+lock: install ## Compile requirements*.in to the hashed requirements*.txt
+	$(COMPILE) requirements.in -o requirements.txt
+	$(COMPILE) requirements-dev.in -o requirements-dev.txt
+
+clean: ## Remove what was installed and built; .local (data, keys, logs) stays
+	rm -rf .venv node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
