@@ -1,0 +1,92 @@
+"""The stand-in's front: it listens, names itself in a connection string, and lets a test look inside or break things."""
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+from devtools.eventhubs.broker import Broker, StoredEvent
+from devtools.eventhubs.connection import Connection, Namespace
+from devtools.eventhubs.faults import Faults
+
+STANDARD_LIMIT = 1_048_576  # bytes of a whole transfer, batch included; the Basic tier allows 262,144
+IDLE_TIMEOUT = 240.0
+
+
+class EventHubsServer:
+    """An Event Hubs namespace on 127.0.0.1, as an async context manager. Not for use across event loops.
+
+    hubs: name -> number of partitions. port 0 chooses a free one. max_message_size: bytes. idle_timeout: seconds.
+    data: a file that keeps events across processes; without it they live in memory.
+    """
+
+    def __init__(
+        self,
+        hubs: Mapping[str, int],
+        *,
+        port: int = 0,
+        max_message_size: int = STANDARD_LIMIT,
+        idle_timeout: float = IDLE_TIMEOUT,
+        data: Path | None = None,
+    ) -> None:
+        self.faults = Faults()
+        self.port = port
+        self._broker = Broker(hubs, data)
+        self._namespace = Namespace(
+            broker=self._broker, faults=self.faults, max_message_size=max_message_size, idle_timeout=idle_timeout
+        )
+        self._connections: set[Connection] = set()
+
+    async def __aenter__(self) -> Self:
+        self._listener = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self.port = self._listener.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._listener.close()
+        self.drop_connections()
+        await self._listener.wait_closed()
+        self._broker.close()
+
+    @property
+    def connection_string(self) -> str:
+        """What the SDK and the app's settings take; the emulator flag makes them use plain TCP."""
+        return (
+            f"Endpoint=sb://127.0.0.1:{self.port};SharedAccessKeyName=RootManageSharedAccessKey;"
+            "SharedAccessKey=SAS_KEY_VALUE;UseDevelopmentEmulator=true;"
+        )
+
+    def events(self, hub: str) -> list[StoredEvent]:
+        """Every event of a hub, partition by partition, in order. Raises Refused when there is no such hub."""
+        return [event for partition in self._broker.hub(hub).partitions.values() for event in partition.events]
+
+    async def stored(self, hub: str, count: int) -> list[StoredEvent]:
+        """Wait until a hub holds at least `count` events, then return all of them."""
+        grown = asyncio.Event()
+        self._broker.watchers.add(grown.set)
+        try:
+            while len(self.events(hub)) < count:
+                grown.clear()
+                await grown.wait()
+        finally:
+            self._broker.watchers.discard(grown.set)
+        return self.events(hub)
+
+    def drop_connections(self) -> None:
+        """Break every connection, as a failing gateway does."""
+        for connection in tuple(self._connections):
+            connection.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.faults.refuse_connections:
+            writer.transport.abort()
+            return
+        connection = Connection(self._namespace, reader, writer)
+        self._connections.add(connection)
+        try:
+            await connection.run()
+        except (OSError, EOFError):
+            pass  # the client left, or was dropped
+        finally:
+            self._connections.discard(connection)
+            connection.close()
