@@ -1,70 +1,59 @@
 """The request nodes: $cbs accepts every token, $management describes hubs and partitions.
 
-Names and types of the answers: https://learn.microsoft.com/azure/event-hubs/event-hubs-amqp-protocol-guide and the SDK.
+https://learn.microsoft.com/azure/event-hubs/event-hubs-amqp-protocol-guide; value types as the SDK reads them.
 """
 
 import time
+from collections.abc import Mapping
+from typing import Any
 
-from azure.eventhub._pyamqp.message import Message
-from azure.eventhub._pyamqp.types import TYPE, VALUE, AMQPTypes
-
+from devtools.eventhubs.amqp import encode_message, long, timestamp
 from devtools.eventhubs.broker import Broker, Hub, Partition, Refused
-from devtools.eventhubs.messages import Request, answer, encode_message
 
-REQUEST_NODES = frozenset({"$cbs", "$management"})
+REQUEST_NODES = ("$cbs", "$management")
 
 
-def respond(broker: Broker, node: str, request: Request) -> bytes:
-    """Answer one request to a node as an encoded message."""
+def answer(broker: Broker, node: str, request: Mapping[str, str]) -> tuple[int, Any]:
+    """The status and the value (or what went wrong) that answer a request, given as its application properties."""
     if node == "$cbs":
-        return answer(request, 202, "Accepted")
+        return 202, None
     try:
-        hub = broker.hub(str(request.properties["name"]))
-        if request.properties["type"] == "com.microsoft:partition":
-            return answer(request, 200, "OK", _partition(hub, hub.partition(str(request.properties["partition"]))))
-        return answer(request, 200, "OK", _hub(hub))
+        hub = broker.hub(request["name"])
+        if request["type"] == "com.microsoft:partition":
+            return 200, _describe_partition(hub, hub.partition(request["partition"]))
     except Refused as refusal:
-        return answer(request, 404, refusal.description)
-
-
-def _hub(hub: Hub) -> dict[str, object]:
-    return {
+        return 404, refusal.description
+    return 200, {
         "name": hub.name,
         "type": "com.microsoft:eventhub",
-        "created_at": _typed(AMQPTypes.timestamp, hub.created_ms),
+        "created_at": timestamp(hub.created_ms),
         "partition_count": len(hub.partitions),
-        "partition_ids": _typed(AMQPTypes.array, [_typed(AMQPTypes.string, name) for name in hub.partitions]),
+        "partition_ids": list(hub.partitions),
     }
 
 
-def _partition(hub: Hub, partition: Partition) -> dict[str, object]:
+def _describe_partition(hub: Hub, partition: Partition) -> dict[str, object]:
     last = partition.events[-1] if partition.events else None
     return {
         "name": hub.name,
         "type": "com.microsoft:partition",
         "partition": partition.id,
-        "begin_sequence_number": _typed(AMQPTypes.long, 0 if last else -1),
-        "last_enqueued_sequence_number": _typed(AMQPTypes.long, last.sequence_number if last else -1),
+        "begin_sequence_number": long(0 if last else -1),
+        "last_enqueued_sequence_number": long(last.sequence_number if last else -1),
         "last_enqueued_offset": last.offset if last else "-1",
-        "last_enqueued_time_utc": _typed(AMQPTypes.timestamp, last.enqueued_ms if last else 0),
+        "last_enqueued_time_utc": timestamp(last.enqueued_ms if last else 0),
         "is_partition_empty": last is None,
     }
 
 
 def last_enqueued(partition: Partition) -> bytes:
-    """The delivery-annotations section of a receiver that tracks the last enqueued event."""
+    """The delivery-annotations section for a receiver that tracks the last enqueued event."""
     last = partition.events[-1]
     return encode_message(
-        Message(
-            delivery_annotations={
-                b"last_enqueued_sequence_number": _typed(AMQPTypes.long, last.sequence_number),
-                b"last_enqueued_offset": _typed(AMQPTypes.string, last.offset),
-                b"last_enqueued_time_utc": _typed(AMQPTypes.timestamp, last.enqueued_ms),
-                b"runtime_info_retrieval_time_utc": _typed(AMQPTypes.timestamp, time.time_ns() // 1_000_000),
-            }
-        )
+        delivery_annotations={
+            b"last_enqueued_sequence_number": long(last.sequence_number),
+            b"last_enqueued_offset": last.offset,
+            b"last_enqueued_time_utc": timestamp(last.enqueued_ms),
+            b"runtime_info_retrieval_time_utc": timestamp(time.time_ns() // 1_000_000),
+        }
     )
-
-
-def _typed(amqp_type: str, value: object) -> dict[str, object]:
-    return {TYPE: amqp_type, VALUE: value}

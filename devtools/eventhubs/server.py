@@ -1,23 +1,23 @@
-"""The stand-in's front: it listens, names itself in a connection string, and lets a test look inside or break things."""
+"""The stand-in's front: it listens, gives its connection string, and lets a test look inside or break things."""
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from devtools.eventhubs.broker import Broker, StoredEvent
-from devtools.eventhubs.connection import Connection, Namespace
-from devtools.eventhubs.faults import Faults
+from devtools.eventhubs.broker import Broker, Faults, StoredEvent
+from devtools.eventhubs.connection import Connection
 
-STANDARD_LIMIT = 1_048_576  # bytes of a whole transfer, batch included; the Basic tier allows 262,144
+STANDARD_LIMIT = 1_048_576  # bytes of one transfer, a whole batch included; the Basic tier allows 262,144
 IDLE_TIMEOUT = 240.0
 
 
 class EventHubsServer:
-    """An Event Hubs namespace on 127.0.0.1, as an async context manager. Not for use across event loops.
+    """An Event Hubs namespace on 127.0.0.1, as an async context manager.
 
-    hubs: name -> number of partitions. port 0 chooses a free one. max_message_size: bytes. idle_timeout: seconds.
-    data: a file that keeps events across processes; without it they live in memory.
+    hubs: name -> number of partitions. port: 0 chooses a free one. max_message_size: bytes. idle_timeout: seconds.
+    data: a file that keeps the events across processes; without it they are in memory only.
     """
 
     def __init__(
@@ -29,12 +29,9 @@ class EventHubsServer:
         idle_timeout: float = IDLE_TIMEOUT,
         data: Path | None = None,
     ) -> None:
-        self.faults = Faults()
         self.port = port
         self._broker = Broker(hubs, data)
-        self._namespace = Namespace(
-            broker=self._broker, faults=self.faults, max_message_size=max_message_size, idle_timeout=idle_timeout
-        )
+        self._max_message_size, self._idle_timeout = max_message_size, idle_timeout
         self._connections: set[Connection] = set()
 
     async def __aenter__(self) -> Self:
@@ -50,26 +47,31 @@ class EventHubsServer:
 
     @property
     def connection_string(self) -> str:
-        """What the SDK and the app's settings take; the emulator flag makes them use plain TCP."""
+        """For the SDK and the app's settings; the emulator flag makes them use plain TCP."""
         return (
             f"Endpoint=sb://127.0.0.1:{self.port};SharedAccessKeyName=RootManageSharedAccessKey;"
             "SharedAccessKey=SAS_KEY_VALUE;UseDevelopmentEmulator=true;"
         )
+
+    @property
+    def faults(self) -> Faults:
+        """What to get wrong on purpose: set its fields."""
+        return self._broker.faults
 
     def events(self, hub: str) -> list[StoredEvent]:
         """Every event of a hub, partition by partition, in order. Raises Refused when there is no such hub."""
         return [event for partition in self._broker.hub(hub).partitions.values() for event in partition.events]
 
     async def stored(self, hub: str, count: int) -> list[StoredEvent]:
-        """Wait until a hub holds at least `count` events, then return all of them."""
+        """Wait until a hub holds at least `count` events; returns all of them."""
         grown = asyncio.Event()
-        self._broker.watchers.add(grown.set)
+        self._broker.watchers.add(watcher := grown.set)
         try:
             while len(self.events(hub)) < count:
                 grown.clear()
                 await grown.wait()
         finally:
-            self._broker.watchers.discard(grown.set)
+            self._broker.watchers.discard(watcher)
         return self.events(hub)
 
     def drop_connections(self) -> None:
@@ -81,12 +83,14 @@ class EventHubsServer:
         if self.faults.refuse_connections:
             writer.transport.abort()
             return
-        connection = Connection(self._namespace, reader, writer)
+        connection = Connection(
+            (reader, writer),
+            self._broker,
+            max_message_size=self._max_message_size,
+            idle_timeout=self._idle_timeout,
+        )
         self._connections.add(connection)
-        try:
+        with contextlib.suppress(OSError, EOFError):  # the client left, or was dropped
             await connection.run()
-        except (OSError, EOFError):
-            pass  # the client left, or was dropped
-        finally:
-            self._connections.discard(connection)
-            connection.close()
+        self._connections.discard(connection)
+        connection.close()
