@@ -12,7 +12,6 @@ import os
 import re
 import subprocess
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -48,10 +47,6 @@ class PortTakenError(Exception):
         self.port = port
 
 
-class StartError(Exception):
-    """Azurite ended, or stayed silent; the message ends with what it printed."""
-
-
 class Azurite:
     """A running Azurite. As a context manager it stops at the end."""
 
@@ -64,7 +59,7 @@ class Azurite:
     def start(cls, data: Path | None = None, ports: Ports = Ports(), log: Path | None = None) -> Self:
         """Start on a data folder (None: everything in memory, gone at the end) and wait until it serves.
 
-        Raises PortTakenError, StartError.
+        Raises PortTakenError, processes.ChildError.
         """
         return cls(data, ports, log or Path(tempfile.mkdtemp(prefix="azurite-")) / "azurite.log")
 
@@ -117,9 +112,11 @@ def connection_string(ports: Ports) -> str:
 def _launch(data: Path | None, ports: Ports, log: Path) -> tuple[processes.Child, Ports]:
     child = processes.start("azurite", _command(data, ports), log=log, env=os.environ, cwd=ROOT)
     try:
-        return child, _wait_until_listening(child)
-    except BaseException:
+        return child, processes.wait_until(child, lambda: _listening_ports(child), START_TIMEOUT_S)
+    except BaseException as error:
         processes.stop([child])
+        if isinstance(error, processes.ChildError) and (taken := _TAKEN.search(child.output())):
+            raise PortTakenError(int(taken[1])) from error
         raise
 
 
@@ -133,17 +130,8 @@ def _command(data: Path | None, ports: Ports) -> list[str]:
     return ["node", str(PROGRAM), "--silent", "--skipApiVersionCheck", "--disableTelemetry", *where, *listen]
 
 
-def _wait_until_listening(child: processes.Child) -> Ports:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < deadline:
-        ended = child.process.poll() is not None
-        output = child.log.read_text(errors="replace")
-        listening = dict(_LISTENING.findall(output))
-        if len(listening) == len(("Blob", "Queue", "Table")) and not ended:
-            return Ports(*(int(listening[kind]) for kind in ("Blob", "Queue", "Table")))
-        if ended and (taken := _TAKEN.search(output)):
-            raise PortTakenError(int(taken[1]))
-        if ended:
-            raise StartError(f"Azurite ended with {child.process.returncode}:\n{child.tail()}")
-        time.sleep(0.02)
-    raise StartError(f"Azurite does not listen after {START_TIMEOUT_S:.0f} s:\n{child.tail()}")
+def _listening_ports(child: processes.Child) -> Ports | None:
+    listening = {kind: int(port) for kind, port in _LISTENING.findall(child.output())}
+    if listening.keys() != {"Blob", "Queue", "Table"}:
+        return None
+    return Ports(blob=listening["Blob"], queue=listening["Queue"], table=listening["Table"])

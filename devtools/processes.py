@@ -1,10 +1,12 @@
 """Child processes of a tool. The rule: a child never outlives the process that started it, however that one ends."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +27,10 @@ except OSError as error:
 """
 
 
+class ChildError(Exception):
+    """A child ended, or is not ready in time; the message ends with the last lines of its log."""
+
+
 @dataclass(frozen=True)
 class Child:
     """A started program, and the file that holds everything it prints."""
@@ -33,9 +39,14 @@ class Child:
     process: subprocess.Popen[bytes]
     log: Path
 
-    def tail(self, lines: int = 20) -> str:
-        """The last lines it printed."""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+    def output(self) -> str:
+        """Everything it has printed so far."""
+        return self.log.read_text(errors="replace")
+
+    def failure(self, what: str) -> ChildError:
+        """The error to raise when something is wrong with it."""
+        tail = "\n".join(f"  | {line}" for line in self.output().splitlines()[-20:])
+        return ChildError(f"{self.name} {what}. The end of its log, {self.log}:\n{tail or '  (empty)'}")
 
 
 def start(name: str, command: Sequence[str], *, log: Path, env: Mapping[str, str], cwd: Path) -> Child:
@@ -57,10 +68,22 @@ def start(name: str, command: Sequence[str], *, log: Path, env: Mapping[str, str
     return Child(name, process, log)
 
 
+def wait_until[T](child: Child, ready: Callable[[], T | None], timeout_s: float) -> T:
+    """Poll until `ready` gives something. Raises ChildError when the child ends, or the time is up, before that."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if child.process.poll() is not None:
+            raise child.failure(f"ended with {child.process.returncode}")
+        if (result := ready()) is not None:
+            return result
+        time.sleep(0.02)
+    raise child.failure(f"is not ready after {timeout_s:.0f} s")
+
+
 def stop(children: Iterable[Child], grace_s: float = GRACE_S) -> None:
-    """Ask every child to end, in the given order, and kill those that have not ended in time."""
+    """Ask each child to end, one after the other, and kill those that have not ended in time."""
     for child in children:
-        _signal(child, signal.SIGTERM)
+        _signal(child.process.pid, signal.SIGTERM)
         try:
             child.process.wait(grace_s)
         except subprocess.TimeoutExpired:
@@ -69,13 +92,38 @@ def stop(children: Iterable[Child], grace_s: float = GRACE_S) -> None:
 
 def kill(child: Child) -> None:
     """End a child, and what it has started, without a chance to clean up."""
-    _signal(child, signal.SIGKILL)
+    _signal(child.process.pid, signal.SIGKILL)
     child.process.wait()
 
 
-def _signal(child: Child, number: signal.Signals) -> None:
-    if child.process.poll() is None:
-        os.killpg(child.process.pid, number)
+def identity(pid: int) -> str | None:
+    """What tells a process from a later one with the same pid: when it began. None when there is no such process."""
+    if Path("/proc/self/stat").exists():
+        with contextlib.suppress(OSError):
+            after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            state, began = after_name[0], after_name[19]  # proc(5), fields 3 and 22
+            return None if state == "Z" else began
+        return None
+    found = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return found.stdout.strip() or None
+
+
+def end_leftovers(began: Mapping[int, str], grace_s: float = GRACE_S) -> list[int]:
+    """End the processes that still are what `began` says (pid -> identity); a reused pid is left alone."""
+    ours = [pid for pid, when in began.items() if identity(pid) == when]
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        deadline = time.monotonic() + grace_s
+        for pid in ours:
+            if identity(pid) == began[pid]:
+                _signal(pid, number)
+        while any(identity(pid) == began[pid] for pid in ours) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    return ours
+
+
+def _signal(group: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it has ended, with all it started
+        os.killpg(group, number)
 
 
 def _tethered(command: Sequence[str]) -> list[str]:
