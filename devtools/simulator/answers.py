@@ -9,101 +9,15 @@ import msgspec
 
 from devtools.simulator.tokens import Json, Tokens
 
-_WORDS = [
-    "the",
-    "a",
-    "of",
-    "and",
-    "to",
-    "in",
-    "is",
-    "that",
-    "it",
-    "for",
-    "on",
-    "with",
-    "as",
-    "are",
-    "be",
-    "this",
-    "by",
-    "from",
-    "or",
-    "an",
-    "have",
-    "not",
-    "at",
-    "we",
-    "can",
-    "will",
-    "which",
-    "one",
-    "has",
-    "each",
-    "when",
-    "more",
-    "if",
-    "how",
-    "its",
-    "may",
-    "use",
-    "time",
-    "work",
-    "make",
-    "part",
-    "new",
-    "two",
-    "also",
-    "over",
-    "such",
-    "only",
-    "most",
-    "other",
-    "than",
-    "then",
-    "some",
-    "model",
-    "answer",
-    "token",
-    "stream",
-    "request",
-    "region",
-    "cost",
-    "report",
-    "hour",
-    "morning",
-    "harbour",
-    "ledger",
-    "toll",
-    "gate",
-    "river",
-    "bridge",
-    "stone",
-    "light",
-    "paper",
-    "season",
-    "garden",
-    "market",
-    "engine",
-    "signal",
-    "window",
-    "letter",
-    "number",
-    "copper",
-    "winter",
-    "summer",
-    "island",
-    "valley",
-]
-_PIECES = (*tuple(f" {word}" for word in _WORDS), ".", ",", ":", ".\n\n", "!", "?", ' "quoted"', " back\\slash")
-# What breaks careless readers: line separators inside a line, surrogate pairs, joined emoji, wide and combining text.
-_HARD = (" caf\u00e9", "\u2028", "\u2029", " \U0001f642", " \U0001f469\u200d\U0001f4bb", " \u6771\u4eac") + (
-    "\uff01",
-    " e\u0301",
-    " \u0416",
-    "\t",
-    " data: [DONE]",
+_WORDS = (
+    "the a of and to in is that it for on with as are be this by from or an have not at we can will which one has "
+    "each when more if how its may use time work make part new two also over such only most other than then some "
+    "model answer token stream request region cost report hour morning harbour ledger toll gate river bridge stone "
+    "light paper season garden market engine signal window letter number copper winter summer island valley"
 )
+_PIECES = (*tuple(f" {word}" for word in _WORDS.split()), ".", ",", ":", ".\n\n", "!", "?", ' "quoted"', " back\\slash")
+# What breaks careless readers: line separators inside a line, surrogate pairs, joined emoji, wide and combining text.
+_HARD = " caf\u00e9|\u2028|\u2029| \U0001f642| \U0001f469\u200d\U0001f4bb| \u6771\u4eac|\uff01| e\u0301| \u0416|\t| data: [DONE]"
 _SHORTEST, _SPREAD = 24, 73
 _REASONS = re.compile(r"(o\d|gpt-5)")
 
@@ -193,7 +107,7 @@ def pieces(key: bytes, count: int) -> tuple[str, ...]:
     said = source.choices(_PIECES, k=count)
     if key[2] % 3 == 0:
         for at in range(source.randrange(5), count, 7):
-            said[at] = source.choice(_HARD)
+            said[at] = source.choice(_HARD.split("|"))
     return tuple(said)
 
 

@@ -17,21 +17,11 @@ from devtools.simulator.tokens import Json, count
 
 _MOST_DIMENSIONS = {"text-embedding-3-large": 3072}
 _USUAL_DIMENSIONS = 1536
-_CATEGORIES = [
-    "harassment",
-    "harassment/threatening",
-    "hate",
-    "hate/threatening",
-    "illicit",
-    "illicit/violent",
-    "self-harm",
-    "self-harm/instructions",
-    "self-harm/intent",
-    "sexual",
-    "sexual/minors",
-    "violence",
-    "violence/graphic",
-]
+_CATEGORY_NAMES = (
+    "harassment harassment/threatening hate hate/threatening illicit illicit/violent self-harm self-harm/instructions "
+    "self-harm/intent sexual sexual/minors violence violence/graphic"
+)
+_CATEGORIES = _CATEGORY_NAMES.split()
 
 
 def embeddings(call: Call) -> Reply:
