@@ -21,6 +21,7 @@ from devtools import processes
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = ROOT / "node_modules" / "azurite" / "dist" / "src" / "azurite.js"
+DURABLE = ROOT / "devtools" / "azurite_durable.cjs"
 ACCOUNT = "devstoreaccount1"
 # The same well-known account and key in every installation of Azurite; it opens nothing else.
 ACCOUNT_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
@@ -121,13 +122,14 @@ def _launch(data: Path | None, ports: Ports, log: Path) -> tuple[processes.Child
 
 
 def _command(data: Path | None, ports: Ports) -> list[str]:
+    node = ["node"] if data is None else ["node", "--require", str(DURABLE)]
     where = ["--inMemoryPersistence"] if data is None else ["--location", str(data)]
     services = {"blob": ports.blob, "queue": ports.queue, "table": ports.table}
     listen = [
         word for kind, port in services.items() for word in (f"--{kind}Host", "127.0.0.1", f"--{kind}Port", str(port))
     ]
     # The SDKs speak newer API versions than Azurite knows of; without skipApiVersionCheck it answers them 400.
-    return ["node", str(PROGRAM), "--silent", "--skipApiVersionCheck", "--disableTelemetry", *where, *listen]
+    return [*node, str(PROGRAM), "--silent", "--skipApiVersionCheck", "--disableTelemetry", *where, *listen]
 
 
 def _listening_ports(child: processes.Child) -> Ports | None:

@@ -1,10 +1,13 @@
 """Azurite as the tests and `make run` use it: the real one."""
 
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from azure.storage.blob import BlobServiceClient
+from azure.data.tables import TableClient
+from azure.storage.blob import BlobClient, BlobServiceClient
+from azure.storage.queue import QueueClient
 
 from devtools.azurite import Azurite, Ports, PortTakenError
 
@@ -20,12 +23,27 @@ def test_serves_on_ports_it_chose_itself_and_ends_with_its_context() -> None:
     assert azurite.process.poll() is not None
 
 
-def test_starts_again_on_the_same_ports_and_data(tmp_path: Path) -> None:
-    with Azurite.start(tmp_path / "data") as azurite, _blobs(azurite) as client:
-        client.create_container("kept").upload_blob("b", b"bytes")
-        azurite.stop()
-        azurite.start_again()
-        assert client.get_blob_client("kept", "b").download_blob().readall() == b"bytes"
+@pytest.mark.parametrize("end", [Azurite.stop, Azurite.kill], ids=["stopped", "killed"])
+def test_what_it_acknowledged_is_there_after_a_new_start_on_the_same_ports(
+    end: Callable[[Azurite], None], tmp_path: Path
+) -> None:
+    with Azurite.start(tmp_path / "data") as azurite:
+        blob = BlobClient.from_connection_string(azurite.connection_string, "kept", "blob")
+        table = TableClient.from_connection_string(azurite.connection_string, "kept")
+        queue = QueueClient.from_connection_string(azurite.connection_string, "kept")
+        with blob, table, queue:
+            with _blobs(azurite) as blobs:
+                blobs.create_container("kept")
+            table.create_table()
+            queue.create_queue()
+            blob.upload_blob(b"bytes")
+            table.create_entity({"PartitionKey": "p", "RowKey": "r", "Tokens": 7})
+            queue.send_message("message")
+            end(azurite)
+            azurite.start_again()
+            assert blob.download_blob().readall() == b"bytes"
+            assert table.get_entity("p", "r")["Tokens"] == 7
+            assert [message.content for message in queue.receive_messages()] == ["message"]
 
 
 def test_a_taken_port_is_named() -> None:
