@@ -1,0 +1,12 @@
+"""The app that Azure Functions indexes.
+
+Rule: importing this never fails and does no I/O, or every function would be gone.
+"""
+
+import azure.functions as func
+
+from functions import gateway, health, recorder, rollup, usage
+
+app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)  # clients carry OpenAI's headers, not function keys
+for _module in (gateway, recorder, rollup, usage, health):
+    app.register_functions(_module.blueprint)

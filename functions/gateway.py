@@ -1,0 +1,33 @@
+"""The OpenAI surface: every method on every path of the three URL styles goes to the gateway, which answers in OpenAI's way."""
+
+import azure.functions as func
+from azurefunctions.extensions.http.fastapi import Request, Response
+
+from functions.web import AnswerResponse, inbound
+from shared import wiring
+from shared.core.errors import GatewayError
+from shared.proxying import Answer, refusal
+
+blueprint = func.Blueprint()
+
+_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
+
+
+@blueprint.route(route="v1/{*path}", methods=_METHODS)
+async def openai_api(req: Request) -> Response:
+    """`/v1/...`, as OpenAI's own."""
+    return AnswerResponse(await _answer(req))
+
+
+@blueprint.route(route="openai/{*path}", methods=_METHODS)
+async def azure_openai_api(req: Request) -> Response:
+    """`/openai/deployments/{model}/...` and `/openai/v1/...`, as Azure OpenAI's."""
+    return AnswerResponse(await _answer(req))
+
+
+async def _answer(req: Request) -> Answer:
+    try:
+        gateway = await wiring.gateway()
+    except GatewayError as error:
+        return refusal(error)
+    return await gateway.handle(inbound(req))

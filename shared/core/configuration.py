@@ -1,0 +1,157 @@
+"""The configuration: who may call, which models there are and where they run.
+
+Rule: a Configuration that exists is valid. Everything that could be wrong with the document is found here, all of it at
+once, and named by where it stands and what would mend it.
+"""
+
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+
+import msgspec
+
+from shared.core.keys import KeyHash
+
+_SETTING_REFERENCE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
+
+
+class ConfigurationInvalid(Exception):
+    """The document cannot be used. `problems` says why, a sentence each."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(self.problems))
+
+
+class UpstreamKind(StrEnum):
+    """How an upstream is spoken to."""
+
+    OPENAI = "openai"
+    """OpenAI or any server with its API: `{url}/chat/completions`, `Authorization: Bearer`."""
+    AZURE = "azure"
+    """Azure OpenAI with an api-version: `{url}/openai/deployments/{deployment}/chat/completions`, `api-key`."""
+    AZURE_V1 = "azure-v1"
+    """Azure OpenAI's version-less API: `{url}/openai/v1/chat/completions`, `api-key`."""
+
+
+class _Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Immutable, by keyword, and a misspelt name is an error."""
+
+
+class Upstream(_Value, frozen=True):
+    """One upstream resource: an address and the credential for it."""
+
+    name: str
+    kind: UpstreamKind
+    url: str
+    """For kind `openai` up to and with `/v1`; for the Azure kinds the resource's root."""
+    key: str
+    """The upstream's key. In the document usually `$NAME`: the setting that holds it."""
+    api_version: str = "2024-10-21"
+    """Kind `azure` only: used when the client names none."""
+    region: str | None = None
+
+
+class Deployment(_Value, frozen=True):
+    """One model deployment on one upstream."""
+
+    name: str
+    model: str
+    """What clients ask for. Several deployments may serve one model; they are tried in the order of the document."""
+    upstream: str
+    deployment: str = ""
+    """The upstream's name for it. Default: the model's name."""
+
+
+class Client(_Value, frozen=True):
+    """Who calls, and who pays."""
+
+    id: str
+    name: str = ""
+    cost_center: str = ""
+    keys: tuple[KeyHash, ...] = ()
+
+
+class _Document(_Value, frozen=True):
+    upstreams: tuple[Upstream, ...] = ()
+    deployments: tuple[Deployment, ...] = ()
+    clients: tuple[Client, ...] = ()
+
+
+class Target(msgspec.Struct, frozen=True):
+    """A deployment with the upstream that it is on: where one attempt goes."""
+
+    deployment: Deployment
+    upstream: Upstream
+
+
+class Configuration(msgspec.Struct, frozen=True):
+    """A valid document, indexed for look-up while a call waits."""
+
+    targets_by_model: Mapping[str, tuple[Target, ...]]
+    keys_by_id: Mapping[str, tuple[KeyHash, Client]]
+
+
+def parse(text: str, settings: Mapping[str, str]) -> Configuration:
+    """The configuration in `text`: TOML, or JSON where it starts with `{`.
+
+    `$NAME` in an upstream's `key` and `url` is replaced by the setting NAME. Raises ConfigurationInvalid.
+    """
+    document = _decode(text)
+    problems = [*_duplicates(document), *_broken_references(document)]
+    upstreams = {}
+    for upstream in document.upstreams:
+        try:
+            upstreams[upstream.name] = _resolve(upstream, settings)
+        except KeyError as missing:
+            problems.append(
+                f"upstream {upstream.name!r} refers to ${missing.args[0]}, which is not set: add that setting"
+            )
+    if problems:
+        raise ConfigurationInvalid(problems)
+    targets: dict[str, tuple[Target, ...]] = {}
+    for deployment in document.deployments:
+        named = msgspec.structs.replace(deployment, deployment=deployment.deployment or deployment.model)
+        target = Target(named, upstreams[deployment.upstream])
+        targets[deployment.model] = (*targets.get(deployment.model, ()), target)
+    return Configuration(targets, {key.id: (key, client) for client in document.clients for key in client.keys})
+
+
+def _decode(text: str) -> _Document:
+    try:
+        if text.lstrip().startswith("{"):
+            return msgspec.json.decode(text, type=_Document)
+        return msgspec.convert(tomllib.loads(text), _Document)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationInvalid([f"not valid TOML: {error}"]) from error
+    except msgspec.DecodeError as error:  # ValidationError, which names the place, is one of these
+        raise ConfigurationInvalid([str(error)]) from error
+
+
+def _duplicates(document: _Document) -> Iterable[str]:
+    groups: dict[str, Iterable[str]] = {
+        "upstream": (upstream.name for upstream in document.upstreams),
+        "deployment": (deployment.name for deployment in document.deployments),
+        "client": (client.id for client in document.clients),
+        "client key": (key.id for client in document.clients for key in client.keys),
+    }
+    for kind, names in groups.items():
+        for name, count in Counter(names).items():
+            if count > 1:
+                yield f"{kind} {name!r} stands {count} times: names must be unique"
+
+
+def _broken_references(document: _Document) -> Iterable[str]:
+    known = {upstream.name for upstream in document.upstreams}
+    for deployment in document.deployments:
+        if deployment.upstream not in known:
+            yield f"deployment {deployment.name!r} names the upstream {deployment.upstream!r}, which is not defined"
+
+
+def _resolve(upstream: Upstream, settings: Mapping[str, str]) -> Upstream:
+    def fill(text: str) -> str:
+        return _SETTING_REFERENCE.sub(lambda match: settings[match[1]], text)
+
+    return msgspec.structs.replace(upstream, key=fill(upstream.key), url=fill(upstream.url).rstrip("/"))

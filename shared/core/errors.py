@@ -1,0 +1,105 @@
+"""What can go wrong with a call, and how a client is told.
+
+GatewayError
+├── BadRequest            400  the request cannot be understood
+├── Unauthenticated       401  no key, or none that we know
+├── PermissionDenied      403  known, but not allowed this
+├── NotFound              404  no such URL, model or object
+├── MethodNotAllowed      405  right URL, wrong method
+├── PayloadTooLarge       413  more than the configured limit
+├── UpstreamFailed        502  a deployment gave no usable answer
+├── NotReady              503  the gateway's own configuration or storage is at fault
+└── NoDeploymentAvailable 503  every deployment that could serve the model is out
+
+Rule: every error has OpenAI's shape (https://platform.openai.com/docs/guides/error-codes) and a message that says what
+to do. Nothing secret goes into a message: clients see it as it is.
+"""
+
+from typing import ClassVar, override
+
+import msgspec
+
+
+class GatewayError(Exception):
+    """The base of what a client can be told. `code` and `param` are OpenAI's fields; `retry_after_s` becomes a header."""
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+    default_code: ClassVar[str | None] = None
+
+    def __init__(
+        self, message: str, *, code: str | None = None, param: str | None = None, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code or self.default_code
+        self.param = param
+        self.retry_after_s = retry_after_s
+
+    @override
+    def __str__(self) -> str:
+        return self.message
+
+
+class BadRequest(GatewayError):
+    status = 400
+    type = "invalid_request_error"
+
+
+class Unauthenticated(GatewayError):
+    status = 401
+    type = "invalid_request_error"
+    default_code = "invalid_api_key"
+
+
+class PermissionDenied(GatewayError):
+    status = 403
+    type = "invalid_request_error"
+
+
+class NotFound(GatewayError):
+    status = 404
+    type = "invalid_request_error"
+
+
+class MethodNotAllowed(GatewayError):
+    status = 405
+    type = "invalid_request_error"
+    default_code = "method_not_supported"
+
+
+class PayloadTooLarge(GatewayError):
+    status = 413
+    type = "invalid_request_error"
+    default_code = "request_too_large"
+
+
+class UpstreamFailed(GatewayError):
+    status = 502
+    default_code = "upstream_failed"
+
+
+class NotReady(GatewayError):
+    status = 503
+    default_code = "gateway_not_ready"
+
+
+class NoDeploymentAvailable(GatewayError):
+    status = 503
+    default_code = "no_deployment_available"
+
+
+class _Detail(msgspec.Struct, frozen=True):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class _Envelope(msgspec.Struct, frozen=True):
+    error: _Detail
+
+
+def to_openai_json(error: GatewayError) -> bytes:
+    """The error as OpenAI's `{"error": {"message", "type", "param", "code"}}`, UTF-8 JSON."""
+    return msgspec.json.encode(_Envelope(_Detail(error.message, error.type, error.param, error.code)))

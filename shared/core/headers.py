@@ -1,0 +1,121 @@
+"""Which headers travel on, which are ours alone, and which are kept.
+
+Rule: what a client sends reaches the upstream, and what the upstream answers reaches the client, but for what HTTP says
+is between two neighbours (RFC 9110 §7.6.1), credentials, and what a proxy in front of us added.
+"""
+
+from collections.abc import Iterable
+
+type Headers = tuple[tuple[str, str], ...]
+"""Header lines in order; names in lower case; a name may stand more than once."""
+
+HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
+CREDENTIALS = frozenset({"authorization", "api-key", "cookie", "ocp-apim-subscription-key", "x-functions-key"})
+"""A client's own secrets. They end here."""
+
+_OURS_IN_REQUESTS = frozenset(
+    {
+        "host",
+        "content-length",  # the body may be rewritten
+        "accept-encoding",  # chosen by what the usage reader can read
+        "expect",
+        "forwarded",
+        "x-ms-invocation-id",  # the Functions host's
+        "x-ms-spillover-deployment",  # would let a client choose another client's capacity
+        "x-original-url",
+        "disguised-host",
+        "was-default-hostname",
+        "max-forwards",
+    }
+)
+_OURS_BY_PREFIX = (
+    "x-forwarded-",
+    "x-arr-",
+    "x-appservice-",
+    "x-site-",
+    "x-waws-",
+    "x-ms-client-principal",
+    "x-ms-token-",
+)
+
+_OURS_IN_RESPONSES = frozenset({"content-length", "date", "server", "set-cookie"})
+
+RECORDED = frozenset(
+    {
+        "apim-request-id",
+        "azureml-model-group",
+        "azureml-model-session",
+        "ms-azureml-model-error-reason",
+        "ms-azureml-model-error-statuscode",
+        "azure-openai-deployment-utilization",
+        "openai-model",
+        "openai-organization",
+        "openai-processing-ms",
+        "openai-version",
+        "retry-after",
+        "retry-after-ms",
+        "x-envoy-upstream-service-time",
+        "x-ms-client-request-id",
+        "x-ms-deployment-name",
+        "x-ms-is-spilled-over",
+        "x-ms-rai-invoked",
+        "x-ms-region",
+        "x-ms-request-id",
+        "x-ms-retry-after-ms",
+        "x-ms-spillover-error",
+        "x-ms-spillover-from-deployment",
+        "x-ratelimit-limit-requests",
+        "x-ratelimit-limit-tokens",
+        "x-ratelimit-remaining-requests",
+        "x-ratelimit-remaining-tokens",
+        "x-ratelimit-reset-requests",
+        "x-ratelimit-reset-tokens",
+        "x-request-id",
+    }
+)
+"""An upstream's answers about itself: the only response headers that a call record keeps."""
+
+
+def get(headers: Headers, name: str) -> str | None:
+    """The first value of `name` (lower case), or None."""
+    return next((value for header, value in headers if header == name), None)
+
+
+def for_upstream(headers: Headers) -> Headers:
+    """A client's headers as an upstream may see them; the upstream's own credential is added elsewhere."""
+    dropped = HOP_BY_HOP | CREDENTIALS | _OURS_IN_REQUESTS | _named_by_connection(headers)
+    return tuple(
+        (name, value) for name, value in headers if name not in dropped and not name.startswith(_OURS_BY_PREFIX)
+    )
+
+
+def for_client(headers: Headers) -> Headers:
+    """An upstream's headers as a client may see them."""
+    dropped = HOP_BY_HOP | _OURS_IN_RESPONSES | _named_by_connection(headers)
+    return tuple((name, value) for name, value in headers if name not in dropped)
+
+
+def for_record(headers: Headers) -> dict[str, str]:
+    """The part of an upstream's headers that a call record keeps."""
+    return {name: value for name, value in headers if name in RECORDED}
+
+
+def _named_by_connection(headers: Headers) -> frozenset[str]:
+    return frozenset(_tokens(value for name, value in headers if name == "connection"))
+
+
+def _tokens(values: Iterable[str]) -> Iterable[str]:
+    return (token.strip().lower() for value in values for token in value.split(","))

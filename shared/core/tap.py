@@ -1,0 +1,84 @@
+"""The tap: reads along with an answer on its way to the client.
+
+Rule: a tap alters nothing, with one exception: the usage chunk that the gateway asked for and the client did not is
+taken out. A tap that cannot read an answer says so in the record; the client does not notice.
+"""
+
+import zlib
+
+import msgspec
+
+from shared.core.operations import Operation
+from shared.core.sse import EventSplitter, data_of
+from shared.core.usage import Reading
+
+_DONE = b"[DONE]"
+
+
+class StreamTap:
+    """Reads the events of one stream."""
+
+    def __init__(self, operation: Operation, *, drop_usage_chunk: bool, encoding: str | None = None) -> None:
+        self._operation = operation
+        self._drop = drop_usage_chunk
+        self._events = EventSplitter()
+        self._inflate = _decompressor(encoding)
+        self.reading = Reading()
+        self.done = False
+        """The terminal event has passed."""
+        self.unreadable = 0
+        """Events that could not be read."""
+
+    def feed(self, chunk: bytes) -> bytes:
+        """What of `chunk` the client gets now. Where a usage chunk may have to go, whole events only."""
+        events = self._events.feed(self._plain(chunk))
+        kept = [event for event in events if not self._read(event)]
+        return b"".join(kept) if self._drop else chunk
+
+    def end(self) -> bytes:
+        """What the client still gets once the upstream has ended."""
+        rest = self._events.rest
+        return rest if not self._read(rest) and self._drop else b""
+
+    @property
+    def is_inside_event(self) -> bool:
+        """Whether the client has got the beginning of an event and not its end."""
+        return bool(self._events.rest) and not self._drop
+
+    def _plain(self, chunk: bytes) -> bytes:
+        if self._inflate is None:
+            return chunk
+        try:
+            return self._inflate.decompress(chunk)
+        except zlib.error:
+            self.unreadable += 1
+            return b""
+
+    def _read(self, event: bytes) -> bool:
+        """Takes note of an event; True where it is the usage chunk to drop."""
+        data = data_of(event)
+        if not data:
+            return False
+        if data == _DONE:
+            self.done = True
+            return False
+        try:
+            part = self._operation.parse(data)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            self.unreadable += 1
+            return False
+        self.reading = self.reading.after(part)
+        return self._drop and part.only_usage
+
+
+def read_body(operation: Operation, body: bytes, encoding: str | None) -> Reading:
+    """What a whole JSON answer tells; an empty reading where it cannot be read."""
+    try:
+        inflate = _decompressor(encoding)
+        return Reading().after(operation.parse(inflate.decompress(body) if inflate else body))
+    except (msgspec.DecodeError, UnicodeDecodeError, zlib.error):
+        return Reading()
+
+
+def _decompressor(encoding: str | None) -> "zlib._Decompress | None":
+    return zlib.decompressobj(wbits=zlib.MAX_WBITS | 32) if encoding == "gzip" else None

@@ -1,0 +1,95 @@
+"""The relay: a stream on its way from an upstream to a client, and into the record.
+
+Rule: the upstream is read by a task of its own, to its end, whether the client stays or not: a client that hangs up has
+still been served, and its usage is in the last event. Nothing waits for anything but the bytes themselves, and at the end
+the terminal event is held until the call's record is durable.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from shared.core.call_record import Outcome
+from shared.core.errors import GatewayError, UpstreamFailed, to_openai_json
+from shared.core.tap import StreamTap
+from shared.upstream import UpstreamError, UpstreamResponse
+
+type Close = Callable[["Relay"], Awaitable[None]]
+"""Makes the end of the call durable. Raises GatewayError."""
+
+
+class Relay:
+    """One stream. Created and used within one event loop."""
+
+    def __init__(self, response: UpstreamResponse, tap: StreamTap, close: Close, drain_timeout_s: float) -> None:
+        self.tap = tap
+        self.received: list[bytes] = []
+        """The body as the upstream sent it."""
+        self.outcome = Outcome.COMPLETED
+        self.error: str | None = None
+        self._response = response
+        self._close = close
+        self._drain_timeout_s = drain_timeout_s
+        self._for_client: list[bytes] = []
+        self._held: list[bytes] = []
+        self._arrived = asyncio.Event()
+        self._task = asyncio.create_task(self._run())
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """What the client gets, as it comes."""
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            ready, self._for_client = self._for_client, []
+            for chunk in ready:
+                yield chunk
+            if self._task.done() and not self._for_client:
+                return
+
+    async def finish(self) -> None:
+        """Called when the client has all, or has gone: returns when the call is closed."""
+        if not self._task.done():
+            self.outcome = Outcome.CLIENT_CLOSED
+            await asyncio.wait([self._task], timeout=self._drain_timeout_s)
+            self._task.cancel()  # does nothing where it has ended
+        await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        failure: GatewayError | None = None
+        try:
+            await self._read()
+        except UpstreamError as error:
+            failure = self._failed(error.reason)
+        except asyncio.CancelledError:
+            self.error = f"not read to its end within {self._drain_timeout_s:g} s after the client had gone"
+        finally:
+            await self._response.close()
+        try:
+            await self._close(self)
+        except GatewayError as error:
+            failure = error
+        self._for_client += [self._error_event(failure)] if failure else self._held
+        asyncio.get_running_loop().call_soon(self._arrived.set)  # once this task is done
+
+    async def _read(self) -> None:
+        async for chunk in self._response.chunks():
+            self.received.append(chunk)
+            self._hand_on(self.tap.feed(chunk))
+        self._hand_on(self.tap.end())
+
+    def _hand_on(self, chunk: bytes) -> None:
+        if self.tap.done:
+            self._held.append(chunk)
+        elif chunk:
+            self._for_client.append(chunk)
+            self._arrived.set()
+
+    def _failed(self, reason: str) -> GatewayError:
+        self.error = reason
+        if self.outcome is Outcome.COMPLETED:
+            self.outcome = Outcome.UPSTREAM_ERROR
+        return UpstreamFailed("The upstream broke off in the middle of its answer.")
+
+    def _error_event(self, failure: GatewayError) -> bytes:
+        """The headers are long gone: the stream itself has to tell, as OpenAI's does."""
+        cut = b"\n\n" if self.tap.is_inside_event else b""
+        return cut + b"data: " + to_openai_json(failure) + b"\n\n"

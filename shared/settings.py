@@ -1,0 +1,83 @@
+"""The app settings: every name that the app reads from its environment, once, in one table.
+
+Rule: this table, local.settings.sample.json and the README's table name the same settings (a test holds them together).
+Reading never fails at import and never stops at the first problem: all problems are reported together.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+
+class SettingsInvalid(Exception):
+    """Some settings cannot be used. `problems` says which and why, a sentence each."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        self.problems = problems
+        super().__init__("; ".join(problems))
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings as values."""
+
+    storage: str
+    configuration: str
+    admin_key: str
+    prefix: str
+    rollup_schedule: str
+    incomplete_after_s: float
+    connect_timeout_s: float
+    idle_timeout_s: float
+    drain_timeout_s: float
+    max_request_bytes: int
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """One row: the app setting's name, the field it fills, its default, how its text is read, and what it is for."""
+
+    name: str
+    field: str
+    default: str
+    parse: Callable[[str], Any]
+    help: str
+
+
+def _positive(text: str) -> float:
+    if (number := float(text)) <= 0:
+        raise ValueError("must be above 0")
+    return number
+
+
+def _prefix(text: str) -> str:
+    if not (text.isascii() and text.isalnum() and text == text.lower() and text[:1].isalpha() and len(text) <= 20):
+        raise ValueError("must be 1 to 20 lower-case letters and digits, a letter first")
+    return text
+
+
+SETTINGS = (
+    Setting("AzureWebJobsStorage", "storage", "", str, "Connection string of the Storage account that keeps everything."),
+    Setting("TOLLGATE_CONFIG", "configuration", "", str, "Path of the configuration file (TOML or JSON), or the JSON itself."),
+    Setting("TOLLGATE_ADMIN_KEY", "admin_key", "", str, "Key that may read every client's usage. Empty: no such key."),
+    Setting("TOLLGATE_PREFIX", "prefix", "tollgate", _prefix, "What the names of our queue, containers and tables begin with."),
+    Setting("TOLLGATE_ROLLUP_SCHEDULE", "rollup_schedule", "0 * * * * *", str, "When usage is rolled up: NCRONTAB, six fields."),
+    Setting("TOLLGATE_INCOMPLETE_AFTER_S", "incomplete_after_s", "2100", _positive, "Seconds after which an open call counts as incomplete; more than a call can last."),
+    Setting("TOLLGATE_CONNECT_TIMEOUT_S", "connect_timeout_s", "5", _positive, "Seconds to connect to an upstream."),
+    Setting("TOLLGATE_IDLE_TIMEOUT_S", "idle_timeout_s", "220", _positive, "Seconds that an upstream may be silent; the platform cuts silent calls at 230."),
+    Setting("TOLLGATE_DRAIN_TIMEOUT_S", "drain_timeout_s", "120", _positive, "Seconds to go on reading a response whose client has gone, for its usage."),
+    Setting("TOLLGATE_MAX_REQUEST_BYTES", "max_request_bytes", "104857600", int, "Largest request body."),
+)  # fmt: skip
+
+
+def read_settings(environ: Mapping[str, str]) -> Settings:
+    """The settings in `environ`; an empty value is a missing one. Raises SettingsInvalid with every problem."""
+    values: dict[str, Any] = {}
+    problems = []
+    for setting in SETTINGS:
+        try:
+            values[setting.field] = setting.parse(environ.get(setting.name) or setting.default)
+        except ValueError as error:
+            problems.append(f"{setting.name} {error}. It is: {setting.help}")
+    if problems:
+        raise SettingsInvalid(tuple(problems))
+    return Settings(**values)

@@ -1,0 +1,119 @@
+"""The ledger table: one entity per call, and a mark on each hour whose usage has to be rolled up (again).
+
+    PartitionKey    RowKey      what
+    2026112109      <call id>   the UsageEntry of a call opened in that UTC hour
+    dirty           2026112109  entries of that hour came or changed since it was last rolled up
+
+Rule: an entry is merged, never replaced, so opened and closed may come in any order and any number of times. The mark is
+set after the entries are in: whoever finds an hour unmarked finds its usage whole.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+
+import msgspec
+from azure.core import MatchConditions
+from azure.core.exceptions import ResourceModifiedError, ResourceNotFoundError
+from azure.data.tables import TransactionOperation, UpdateMode
+from azure.data.tables.aio import TableClient
+
+from shared.core.call_record import Outcome, UsageSource
+from shared.core.events import Event
+from shared.core.ledger import UsageEntry, entry_of
+from shared.tables import Entity, create_if_missing, properties_of, value_of
+
+_DIRTY = "dirty"
+_TRANSACTION_LIMIT = 100
+"""Entities in one transaction (https://learn.microsoft.com/rest/api/storageservices/performing-entity-group-transactions)."""
+
+
+class DirtyHour(msgspec.Struct, frozen=True):
+    """An hour to roll up, and the ETag of the mark that says so."""
+
+    hour: str
+    etag: str
+
+
+class Ledger:
+    """One table."""
+
+    name = "ledger"
+
+    def __init__(self, table: TableClient) -> None:
+        self._table = table
+
+    async def write(self, events: Sequence[Event]) -> None:
+        by_hour: dict[str, dict[str, Entity]] = defaultdict(dict)
+        for event in events:
+            entry = entry_of(event.record)
+            by_hour[entry.hour].setdefault(entry.call_id, {}).update(_entity(entry))
+        async with asyncio.TaskGroup() as group:
+            for entities in by_hour.values():
+                group.create_task(self._merge(list(entities.values())))
+        async with asyncio.TaskGroup() as group:
+            for hour in by_hour:
+                group.create_task(self.mark_dirty(hour))
+
+    async def _merge(self, entities: list[Entity]) -> None:
+        for start in range(0, len(entities), _TRANSACTION_LIMIT):
+            await self._table.submit_transaction(
+                (TransactionOperation.UPSERT, entity, {"mode": UpdateMode.MERGE})
+                for entity in entities[start : start + _TRANSACTION_LIMIT]
+            )
+
+    async def entries(self, hour: str) -> AsyncIterator[UsageEntry]:
+        """The entries of an hour."""
+        query = self._table.query_entities("PartitionKey eq @hour", parameters={"hour": hour})
+        async for entity in query:
+            yield value_of(entity, UsageEntry, {"call_id": entity["RowKey"]})
+
+    async def mark_incomplete(self, entry: UsageEntry) -> bool:
+        """Ends an open entry as incomplete. False where it has ended by itself meanwhile."""
+        entity = await self._table.get_entity(entry.hour, entry.call_id)
+        if "Outcome" in entity:
+            return False
+        ended: Entity = {
+            "PartitionKey": entry.hour,
+            "RowKey": entry.call_id,
+            "Outcome": Outcome.INCOMPLETE.value,
+            "UsageSource": UsageSource.NONE.value,
+        }
+        try:
+            await self._table.update_entity(
+                ended, UpdateMode.MERGE, etag=entity.metadata["etag"], match_condition=MatchConditions.IfNotModified
+            )
+        except ResourceModifiedError:
+            return False
+        return True
+
+    async def mark_dirty(self, hour: str) -> None:
+        """Asks for the hour to be rolled up."""
+        await self._table.upsert_entity({"PartitionKey": _DIRTY, "RowKey": hour}, UpdateMode.REPLACE)
+
+    async def dirty_hours(self) -> list[DirtyHour]:
+        """The hours that wait to be rolled up, oldest first."""
+        query = self._table.query_entities("PartitionKey eq @dirty", parameters={"dirty": _DIRTY})
+        return [DirtyHour(entity["RowKey"], str(entity.metadata["etag"])) async for entity in query]
+
+    async def clear_dirty(self, dirty: DirtyHour) -> bool:
+        """Takes the mark away. False where the hour was marked again, or cleared by another, since `dirty` was read."""
+        try:
+            await self._table.delete_entity(
+                {"PartitionKey": _DIRTY, "RowKey": dirty.hour},
+                etag=dirty.etag,
+                match_condition=MatchConditions.IfNotModified,
+            )
+        except (ResourceModifiedError, ResourceNotFoundError):
+            return False
+        return True
+
+    async def prepare(self) -> None:
+        await create_if_missing(self._table)
+
+    async def close(self) -> None:
+        await self._table.close()
+
+
+def _entity(entry: UsageEntry) -> Entity:
+    return {"PartitionKey": entry.hour, "RowKey": entry.call_id} | properties_of(entry)

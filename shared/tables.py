@@ -1,0 +1,58 @@
+"""Values as Table Storage entities, and back.
+
+Rule: a property has the field's name in PascalCase and one type wherever it is written: whole numbers are Int64, instants
+are DateTime. A field that is None is no property, so a merge never erases what is known.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from azure.core.exceptions import ResourceExistsError
+from azure.data.tables import EdmType, EntityProperty, TableEntity
+from azure.data.tables.aio import TableClient
+
+type Entity = dict[str, Any]
+
+
+def properties_of(value: msgspec.Struct) -> Entity:
+    """The fields of a flat struct that are known, as properties."""
+    known = msgspec.to_builtins(value, builtin_types=(datetime,))
+    return {_property(name): _typed(field) for name, field in known.items() if field is not None}
+
+
+def value_of[T: msgspec.Struct](entity: TableEntity, type_: type[T], given: Mapping[str, Any]) -> T:
+    """The struct in an entity; `given` are fields that stand elsewhere, in the keys say. Unknown properties are ignored."""
+    fields = {
+        name: _plain(entity[_property(name)])
+        for name in type_.__struct_fields__
+        if name not in given and _property(name) in entity
+    }
+    return msgspec.convert({**fields, **given}, type_)
+
+
+async def create_if_missing(table: TableClient) -> None:
+    """Creates the table; does nothing where it exists."""
+    try:
+        await table.create_table()
+    except ResourceExistsError:
+        return
+
+
+def _property(field: str) -> str:
+    return field.title().replace("_", "")
+
+
+def _typed(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return EntityProperty(value, EdmType.INT64)
+    return value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, EntityProperty):
+        return value.value
+    if isinstance(value, datetime):
+        return datetime.combine(value.date(), value.timetz())  # the SDK's own subclass is not taken for a datetime
+    return value

@@ -1,0 +1,26 @@
+"""Transports carry events from the gateway to the recorder.
+
+Rule: `send` returns when the messages are durable, and not before. A new transport is one file and one name in TRANSPORTS.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+
+class Transport(Protocol):
+    """Carries messages, at least once, in any order."""
+
+    max_message_bytes: int
+
+    async def send(self, messages: Sequence[bytes], /) -> None:
+        """Returns when every message is durable. Raises TransportDown where that cannot be had."""
+
+    async def prepare(self) -> None:
+        """Creates what is needed to send; does nothing where it exists."""
+
+    async def close(self) -> None:
+        """Gives back connections."""
+
+
+class TransportDown(Exception):
+    """The messages may or may not have been taken."""

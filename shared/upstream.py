@@ -1,0 +1,82 @@
+"""The edge to upstreams, and the only place that knows the HTTP client.
+
+Rule: bytes in, bytes out. Nothing is decompressed, redirected or retried here, and every way in which the HTTP client can
+fail becomes an UpstreamError that says whether the request may have reached the upstream.
+"""
+
+import logging
+from collections.abc import AsyncIterator
+
+import httpx
+
+from shared.core.calls import UpstreamRequest
+from shared.core.headers import Headers
+from shared.settings import Settings
+
+
+class UpstreamError(Exception):
+    """No answer, or not a whole one. `sent` tells whether the upstream may have begun to work on the request."""
+
+    def __init__(self, reason: str, *, sent: bool) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.sent = sent
+
+
+class UpstreamResponse:
+    """An answer whose headers are here and whose body is still to be read, once."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._response = response
+        self.status = response.status_code
+        self.headers: Headers = tuple(
+            (name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in response.headers.raw
+        )
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it comes, in its Content-Encoding. Raises UpstreamError where it breaks off."""
+        try:
+            async for chunk in self._response.aiter_raw():
+                yield chunk
+        except httpx.HTTPError as error:
+            raise _upstream_error(error) from error
+
+    async def close(self) -> None:
+        """Gives the connection back, or up where the body was not read to its end."""
+        await self._response.aclose()
+
+
+class Upstreams:
+    """The one pool of connections to all upstreams."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._client = httpx.AsyncClient(
+            timeout=httpx.Timeout(
+                settings.idle_timeout_s, connect=settings.connect_timeout_s, read=settings.idle_timeout_s, pool=5.0
+            ),
+            limits=httpx.Limits(max_connections=1000, max_keepalive_connections=200, keepalive_expiry=30),
+            follow_redirects=False,
+            trust_env=False,
+        )
+        self._client.headers.clear()  # what the client sent is what goes out
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every URL
+
+    async def send(self, request: UpstreamRequest) -> UpstreamResponse:
+        """The answer to `request`, once its headers are in. Raises UpstreamError."""
+        outgoing = self._client.build_request(
+            request.method, request.url, headers=list(request.headers), content=request.body
+        )
+        try:
+            return UpstreamResponse(await self._client.send(outgoing, stream=True))
+        except httpx.HTTPError as error:
+            raise _upstream_error(error) from error
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+
+def _upstream_error(error: httpx.HTTPError) -> UpstreamError:
+    never_sent = isinstance(
+        error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.UnsupportedProtocol
+    )
+    return UpstreamError(f"{type(error).__name__}: {error}".rstrip(": "), sent=not never_sent)
