@@ -81,13 +81,12 @@ def wait_until[T](child: Child, ready: Callable[[], T | None], timeout_s: float)
 
 
 def stop(children: Iterable[Child], grace_s: float = GRACE_S) -> None:
-    """Ask each child to end, one after the other, and kill those that have not ended in time."""
+    """Ask each child to end, one after the other, and kill what has not ended in time, or was left by one that has."""
     for child in children:
         _signal(child.process.pid, signal.SIGTERM)
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             child.process.wait(grace_s)
-        except subprocess.TimeoutExpired:
-            kill(child)
+        kill(child)
 
 
 def kill(child: Child) -> None:

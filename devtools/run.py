@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -59,13 +60,14 @@ class _Upstreams(msgspec.Struct, frozen=True, kw_only=True):
 def main() -> int:
     """Run until told to stop. 0 after Ctrl-C or SIGTERM; 1 when something is in the way or a child ends by itself."""
     parser = argparse.ArgumentParser(prog="make run")
-    parser.add_argument("--stop-with-parent", action="store_true", help="stop when the starting process (make) is gone")
+    parser.add_argument("--stop-with-parent", action="store_true", help="stop when make, which started this, is gone")
     options = parser.parse_args()
-    parent = os.getppid()
+    wanted = _parents_wish() if options.stop_with_parent else lambda: True
     _interrupt_on_signals()
     try:
         with _only_one_here():
-            _run(lambda: not options.stop_with_parent or os.getppid() == parent)
+            _run(wanted)
+        say("stopped")
     except KeyboardInterrupt:
         say("stopped")
     except LaunchError as error:
@@ -185,6 +187,25 @@ def _where() -> str:
         info = msgspec.json.decode(RUN_INFO.read_bytes(), type=RunInfo)
         return f": {info.base_url}, process {info.pids['launcher']}"
     return ""
+
+
+def _parents_wish() -> Callable[[], bool]:
+    """True while the process that started us lives and has not been interrupted.
+
+    GNU make passes SIGTERM on but not SIGINT, which it takes for a Ctrl-C that we have received too; sent to make alone,
+    it would wait for us for ever. What it does at once is to stop catching the signal, and that can be seen.
+    """
+    parent = os.getppid()
+    was_caught = _catches_sigint(parent)
+    return lambda: os.getppid() == parent and _catches_sigint(parent) == was_caught
+
+
+def _catches_sigint(pid: int) -> bool:
+    """From proc(5), the mask SigCgt; False where there is no such thing."""
+    with contextlib.suppress(OSError):
+        status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+        return bool(int(status["SigCgt"], 16) & 1 << (signal.SIGINT - 1))
+    return False
 
 
 def _interrupt_on_signals() -> None:

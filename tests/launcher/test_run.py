@@ -17,6 +17,7 @@ import pytest
 from azure.storage.blob import BlobServiceClient
 
 from devtools.azurite import Azurite
+from devtools.launch import free_port
 from tests.launcher.conftest import Run, ends
 
 Start = Callable[..., Run]
@@ -64,7 +65,8 @@ def test_says_how_to_use_it_for_people_and_for_scripts_and_leaves_nothing_behind
 
 @pytest.mark.parametrize("name", ["azurite", "simulator", "app", "launcher"])
 def test_after_the_death_of_any_process_the_next_run_has_keys_and_data(name: str, start: Start) -> None:
-    first = start()
+    port = str(free_port())
+    first = start(PORT=port)
     before = first.info()
     _put_blob(before["storage_connection_string"], "one")
     os.kill(before["pids"][name], signal.SIGKILL)
@@ -75,7 +77,7 @@ def test_after_the_death_of_any_process_the_next_run_has_keys_and_data(name: str
         assert f"{name} ended by itself" in first.output
         assert all(ends(pid) for pid in before["pids"].values())
 
-    after = start().info()
+    after = start(PORT=port).info()
     assert all(ends(pid) for pid in before["pids"].values())
     assert after["api_key"] == before["api_key"]
     assert _blobs(after["storage_connection_string"]) == ["one"]
@@ -131,15 +133,20 @@ def test_what_the_user_has_set_wins(checkout: Path, start: Start, tmp_path: Path
         run.stop()
 
 
-def test_ends_with_the_process_that_started_it_when_asked_to(checkout: Path) -> None:
-    command = f"{sys.executable} -m devtools.run --stop-with-parent & wait"
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+def test_ends_with_make_however_make_alone_ends(number: signal.Signals, checkout: Path) -> None:
+    (checkout / "Makefile").write_text(f"run:\n\t@{sys.executable} -m devtools.run --stop-with-parent\n")
+    # A job in the background of a script has SIGINT ignored, and hands that on.
+    make = "import os, signal; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execvp('make', ['make', 'run'])"
+    environment = {**os.environ, "PORT": "0"}
     with subprocess.Popen(
-        ["sh", "-c", command], cwd=checkout, env={**os.environ, "PORT": "0"}, stdout=subprocess.DEVNULL
-    ) as parent:
+        [sys.executable, "-c", make], cwd=checkout, env=environment, stdout=subprocess.DEVNULL
+    ) as process:
         file = checkout / ".local/run.json"
         while not file.exists():
-            assert parent.poll() is None
+            assert process.poll() is None
             time.sleep(0.05)
         pids = json.loads(file.read_text())["pids"]
-        parent.kill()
+        process.send_signal(number)
     assert all(ends(pid) for pid in pids.values())
+    assert not file.exists()
