@@ -145,9 +145,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
             input_tokens=count_prompt(prompt),
             audio_tokens=count_audio(prompt),
             limit=limit,
-            length=self.pace.answer_tokens,
             is_filtered=self.fault.filter_completion,
-            **{"reasons": is_reasoning(self.model), **more},
+            **{"reasons": is_reasoning(self.model), "length": self.pace.answer_tokens, **more},
         )
 
 

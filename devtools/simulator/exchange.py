@@ -97,7 +97,7 @@ class Exchange:
             await self._fault_before(index, reply)
             if index == self._fault.error_after_chunks:
                 self._is_broken = True
-                await self._write(_frame(self._error_event(reply), self._fault, index))
+                await self._write(_frame(_error_event(reply, index), self._fault, index))
                 break
             await self._wait(self._due(event.tokens) if event.tokens else 0, index)
             if reply.meter is not None:
@@ -118,13 +118,6 @@ class Exchange:
             self._started_at += fault.stall_s
         if index == fault.cut_after_chunks:
             await self._reset()
-
-    @staticmethod
-    def _error_event(reply: Stream) -> Event:
-        fields = status_error(500).openai_fields
-        if reply.error_name is None:
-            return Event(to_json({"error": fields}))
-        return Event(to_json({**fields, "type": "error", "sequence_number": 0}), name=reply.error_name)
 
     def _due(self, tokens: int) -> float:
         return self._started_at + self._pace.due_s(tokens) - asyncio.get_running_loop().time()
@@ -188,6 +181,14 @@ class Exchange:
         while (await self._receive())["type"] != "http.disconnect":
             pass  # the server must have seen the end before this task ends
         raise ClientGoneError
+
+
+def _error_event(reply: Stream, index: int) -> Event:
+    """Where events have names the error is flat and numbered, else it is wrapped as in an answer with a status."""
+    fields = status_error(500).openai_fields
+    if reply.error_name is None:
+        return Event(to_json({"error": fields}))
+    return Event(to_json({**fields, "type": "error", "sequence_number": index}), name=reply.error_name)
 
 
 def _damaged(data: bytes, fault: Fault) -> bytes:

@@ -37,10 +37,11 @@ class _Server(uvicorn.Server):
                 lifespan="off",
                 log_level="error",
                 access_log=False,
+                proxy_headers=False,
                 server_header=False,
                 date_header=True,
                 backlog=2048,
-                timeout_graceful_shutdown=0,
+                timeout_graceful_shutdown=1,
             )
         )
         self._on_ready = on_ready
@@ -105,12 +106,17 @@ class Simulator:
 
     async def settled(self, calls: int = 0, timeout_s: float = 10) -> list[Entry]:
         """Returns the account once it holds at least so many calls and none is under way; `TimeoutError` if never."""
+        return await self._until(lambda entries: len(entries) >= calls and all(e.ended for e in entries), timeout_s)
+
+    async def arrived(self, calls: int, timeout_s: float = 10) -> list[Entry]:
+        """Returns the account once it holds at least so many calls, answered or not; `TimeoutError` if never."""
+        return await self._until(lambda entries: len(entries) >= calls, timeout_s)
+
+    async def _until(self, is_so: Callable[[list[Entry]], bool], timeout_s: float) -> list[Entry]:
         async with asyncio.timeout(timeout_s):
-            while True:
-                entries = self.calls()
-                if len(entries) >= calls and all(entry.ended for entry in entries):
-                    return entries
+            while not is_so(entries := self.calls()):  # noqa: ASYNC110 - another thread keeps the account
                 await asyncio.sleep(_POLL_S)
+        return entries
 
     def __enter__(self) -> Self:
         self._thread.start()
