@@ -24,7 +24,7 @@ MAX_READERS_PER_GROUP = 5
 _SELECTOR = re.compile(r"amqp\.annotation\.x-opt-(offset|sequence-number|enqueued-time) (>=?) '(.*)'")
 
 
-class Refused(Exception):  # noqa: N818 - an answer of the service, not a failure of it
+class Refused(Exception):
     """The service's answer no: an AMQP error condition and its description."""
 
     def __init__(self, condition: str, description: str) -> None:
@@ -202,7 +202,7 @@ class Broker:
     def __init__(self, hubs: Mapping[str, int], data: Path | None = None) -> None:
         self.hubs = {name.lower(): Hub(name, count) for name, count in hubs.items()}
         self.faults = Faults()
-        self.watchers: set[Callable[[], None]] = set()  # called after each send
+        self.watchers: set[Callable[[], None]] = set()  # called after each send and each attach
         self._last_ms = 0
         self._file = data.open("a+b", buffering=0) if data else None
         self._replay()
@@ -232,6 +232,12 @@ class Broker:
         partition.append(events, partition_key, self._last_ms)
         for wake in [*(reader.wake for reader in partition.readers), *self.watchers]:
             wake()
+
+    def attach(self, partition: Partition, reader: Reader) -> None:
+        """Admit a reader to a partition. Raises Refused."""
+        partition.attach(reader)
+        for watcher in tuple(self.watchers):
+            watcher()
 
     def _replay(self) -> None:
         """Read the data file back; a record that a kill cut short was never acknowledged, and goes."""

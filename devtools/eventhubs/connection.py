@@ -106,7 +106,8 @@ class Connection:
 
     async def run(self) -> None:
         """Serve the client. Raises OSError or EOFError when it vanishes."""
-        await self._greet()
+        async with asyncio.timeout(self._idle_timeout):
+            await self._greet()
         while not self._out.is_closing():
             try:
                 async with asyncio.timeout(self._idle_timeout):
@@ -255,7 +256,7 @@ class Connection:
         take_event = partial(self._take, partition, reader, tracks)
         release = lambda: partition.readers.remove(reader)  # noqa: E731 - likewise
         link = Subscriber(handle=handle, path=path, take=take_event, release=release)
-        partition.attach(reader)
+        self._broker.attach(partition, reader)
         return link
 
     def _take(self, partition: Partition, reader: Reader, tracks_last_enqueued: bool) -> bytes | None:
@@ -337,15 +338,12 @@ class Connection:
         session.next_incoming_id += 1
         link = session.links.get(fields[0])
         if not isinstance(link, Publisher):
-            return  # the rest of a transfer whose link was detached
+            return  # its link was detached meanwhile
         if not link.buffer:
             link.first = fields[:-1]
-        link.buffer += fields[-1]
-        if len(link.buffer) > self._max_message_size:
-            limit = f"exceeds the limit ({self._max_message_size} bytes) currently allowed on the link."
-            refusal = Refused("amqp:link:message-size-exceeded", f"The message (>= {len(link.buffer)} bytes) {limit}")
-            self._detach(session, link.handle, refusal)
-        elif not fields[5]:  # no more frames
+        if len(link.buffer) <= self._max_message_size:  # what is already too large is only counted to its end
+            link.buffer += fields[-1]
+        if not fields[5]:  # no more frames
             self._receive(session, link)
 
     def _receive(self, session: Session, link: Publisher) -> None:
@@ -370,6 +368,9 @@ class Connection:
 
     def _store(self, link: Publisher, payload: bytes, message_format: int) -> Refused | None:
         try:
+            if len(payload) > (limit := self._max_message_size):
+                too_large = f"The received message exceeds the limit ({limit} bytes) currently allowed on the link."
+                return Refused("amqp:link:message-size-exceeded", too_large)
             self._broker.send(link.path[0], link.path[2] if link.path[1:] else None, payload, message_format)
         except Refused as refusal:
             return refusal

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -64,15 +64,23 @@ class EventHubsServer:
 
     async def stored(self, hub: str, count: int) -> list[StoredEvent]:
         """Wait until a hub holds at least `count` events; returns all of them."""
-        grown = asyncio.Event()
-        self._broker.watchers.add(watcher := grown.set)
+        await self._until(lambda: len(self.events(hub)) >= count)
+        return self.events(hub)
+
+    async def attached(self, hub: str, count: int) -> None:
+        """Wait until at least `count` receivers are attached to a hub's partitions."""
+        partitions = self._broker.hub(hub).partitions.values()
+        await self._until(lambda: sum(len(partition.readers) for partition in partitions) >= count)
+
+    async def _until(self, ready: Callable[[], bool]) -> None:
+        changed = asyncio.Event()
+        self._broker.watchers.add(watcher := changed.set)
         try:
-            while len(self.events(hub)) < count:
-                grown.clear()
-                await grown.wait()
+            while not ready():
+                changed.clear()
+                await changed.wait()
         finally:
             self._broker.watchers.discard(watcher)
-        return self.events(hub)
 
     def drop_connections(self) -> None:
         """Break every connection, as a failing gateway does."""
