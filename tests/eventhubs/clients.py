@@ -19,9 +19,9 @@ def producer(server: EventHubsServer, hub: str = "calls", **options: Any) -> Eve
     )
 
 
-def event(body: bytes, **properties: object) -> EventData:
+def event(body: bytes, **properties: Any) -> EventData:
     made = EventData(body)
-    made.properties = dict[str | bytes, Any](properties)
+    made.properties.update(properties)
     return made
 
 
