@@ -9,6 +9,8 @@ import re
 # Atomic groups, or CR LF could be taken for two line ends.
 _BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
+_LONGEST_BEGINNING = 3
+"""Bytes of a blank line that may have come without its last one."""
 
 
 class EventSplitter:
@@ -24,7 +26,7 @@ class EventSplitter:
         start = 0
         # A CR at the very end may be half of a CR LF: it waits for the next byte.
         end = len(buffer) - 1 if buffer.endswith(b"\r") else len(buffer)
-        for blank in _BLANK_LINE.finditer(buffer, 0, end):
+        for blank in _BLANK_LINE.finditer(buffer, max(0, len(self._rest) - _LONGEST_BEGINNING), end):
             events.append(buffer[start : blank.end()])
             start = blank.end()
         self._rest = buffer[start:]
