@@ -168,7 +168,7 @@ def _field[T](fields: Mapping[str, msgspec.Raw], name: str, type_: type[T]) -> T
         return None
     try:
         return msgspec.json.decode(raw, type=type_)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadRequest(f"Invalid value for '{name}': {error}", param=name) from error
 
 

@@ -1,0 +1,94 @@
+"""The whole app, running: real host, real Storage emulator, the simulator as its upstream."""
+
+import asyncio
+import contextlib
+import json
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from devtools.azurite import Azurite
+from devtools.devhost.client import DevHost
+from devtools.simulator import Simulator
+from shared.core.keys import RANDOM_BYTES, MintedKey, mint
+
+APP = Path(__file__).resolve().parent.parent
+ADMIN_KEY = "admin-key-of-the-tests"
+UPSTREAM_KEY = "upstream-key-of-the-tests"
+MODELS = ("gpt-4o", "gpt-4o-mini", "o4-mini")
+CLIENTS = ("team-a", "team-b")
+
+
+@dataclass(frozen=True)
+class Stack:
+    """One running app and what a test needs to talk to it."""
+
+    host: DevHost
+    simulator: Simulator
+    azurite: Azurite
+    prefix: str
+    keys: Mapping[str, MintedKey]
+
+    def key(self, client_id: str = "team-a") -> str:
+        return self.keys[client_id].text
+
+    async def usage(self, key: str = ADMIN_KEY, **parameters: str) -> dict[str, Any]:
+        """`GET /usage`."""
+        async with httpx.AsyncClient(base_url=self.host.base_url) as http:
+            answer = await http.get("/usage", params=parameters, headers={"authorization": f"Bearer {key}"})
+        answer.raise_for_status()
+        return dict(answer.json())
+
+    async def usage_when(
+        self, is_right: Callable[[dict[str, Any]], bool], key: str = ADMIN_KEY, **parameters: str
+    ) -> dict[str, Any]:
+        """The usage report as soon as `is_right` holds of it; fails, showing the last one, where it never does."""
+        report: dict[str, Any] = {}
+        for _ in range(300):
+            report = await self.usage(key, **parameters)
+            if is_right(report):
+                return report
+            await asyncio.sleep(0.1)
+        raise AssertionError(f"usage never became right: {report['total']}")
+
+
+def configuration(simulator: Simulator, keys: Mapping[str, MintedKey], kind: str = "openai") -> dict[str, Any]:
+    """Every model on one upstream of the given kind."""
+    url = simulator.url() + ("/v1" if kind == "openai" else "")
+    return {
+        "upstreams": [{"name": "simulator", "kind": kind, "url": url, "key": "$UPSTREAM_KEY"}],
+        "deployments": [{"name": model, "model": model, "upstream": "simulator"} for model in MODELS],
+        "clients": [
+            {"id": client_id, "cost_center": f"CC-{client_id}", "keys": [key_hash(keys[client_id])]}
+            for client_id in CLIENTS
+        ],
+    }
+
+
+def key_hash(key: MintedKey) -> dict[str, str]:
+    return {"id": key.hash.id, "salt": key.hash.salt, "hash": key.hash.hash}
+
+
+@contextlib.asynccontextmanager
+async def running(azurite: Azurite, simulator: Simulator, prefix: str, **settings: str) -> AsyncIterator[Stack]:
+    """Starts the app; further settings win over the usual ones."""
+    keys = {client_id: mint(secrets.token_bytes(RANDOM_BYTES)) for client_id in CLIENTS}
+    usual = {
+        "AzureWebJobsStorage": azurite.connection_string,
+        "FUNCTIONS_WORKER_RUNTIME": "python",
+        "TOLLGATE_PREFIX": prefix,
+        "TOLLGATE_ADMIN_KEY": ADMIN_KEY,
+        "TOLLGATE_ROLLUP_SCHEDULE": "* * * * * *",
+        "TOLLGATE_CONFIG": json.dumps(configuration(simulator, keys)),
+        "UPSTREAM_KEY": UPSTREAM_KEY,
+    }
+    # A message that a killed host had taken comes back after the lease: minutes in Azure, seconds here.
+    async with DevHost.start(APP, settings=usual | settings, arguments=("--queue-lease", "3")) as host:
+        yield Stack(host=host, simulator=simulator, azurite=azurite, prefix=prefix, keys=keys)
+
+
+__all__ = ["ADMIN_KEY", "CLIENTS", "MODELS", "UPSTREAM_KEY", "Stack", "configuration", "running"]
