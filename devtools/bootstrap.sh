@@ -9,6 +9,12 @@ UV_VERSION=0.13.8 # installed into .local/tools where there is no uv on PATH
 PYTHON_VERSION=3.13
 NODE_MAJOR=20
 
+# A company's own certificate authority is in the system's store, which uv, npm and pip do not read by themselves.
+CA=/etc/ssl/certs/ca-certificates.crt
+if [ -s "$CA" ]; then
+  export SSL_CERT_FILE="${SSL_CERT_FILE:-$CA}" NODE_EXTRA_CA_CERTS="${NODE_EXTRA_CA_CERTS:-$CA}" PIP_CERT="${PIP_CERT:-$CA}"
+fi
+
 say() { echo "tollgate: $*" >&2; }
 fail() { say "$*"; exit 1; }
 
@@ -90,7 +96,7 @@ find_python() {
   done
   say "no Python $PYTHON_VERSION that runs was found: fetching one into .local/python ..."
   export UV_PYTHON_INSTALL_DIR="$PWD/.local/python"
-  "$UV" python install --no-bin "$(quiet --color=auto --quiet)" "$PYTHON_VERSION" >&2 ||
+  "$UV" python install --no-bin "$PYTHON_VERSION" >&2 ||
     fail "Python $PYTHON_VERSION could not be fetched. Install it (https://www.python.org/downloads), then run this again."
   PYTHON=$("$UV" python find --managed-python "$PYTHON_VERSION")
 }
@@ -112,7 +118,7 @@ install_python() {
 
 install_node() {
   say "installing Azurite (about 20 s with an empty cache) ..."
-  npm ci --ignore-scripts --loglevel=error "$(quiet --progress --no-progress)" >&2
+  npm ci --ignore-scripts --no-update-notifier --loglevel=error "$(quiet --progress --no-progress)" >&2
 }
 
 mkdir -p .local

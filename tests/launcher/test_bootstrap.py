@@ -19,11 +19,13 @@ TOOLS = {
     "uv": f"""case $1 in
         venv) {NOTE}; mkdir -p .venv/bin; for last; do :; done; ln -s {sys.executable} .venv/bin/python ;;
         pip) {NOTE} ;;
+        python) case $2 in install) {NOTE} ;; find) echo {sys.executable} ;; esac ;;
         esac""",
     # A pyenv shim: there by name, but it does not run.
     "python3": "exit 127",
     "python3.13": "exit 127",
 }
+SYSTEM_BINS = ("/usr/local/bin", "/usr/bin", "/opt/homebrew/bin")
 DEBIAN = Path("/etc/debian_version").exists()
 
 
@@ -85,6 +87,15 @@ def test_the_second_time_nothing_is_installed(machine: Machine) -> None:
 
 def test_the_python_is_one_that_runs_whatever_is_named_python313(machine: Machine) -> None:
     assert f"creating .venv with {machine.python}" in machine.bootstrap()[1]
+
+
+@pytest.mark.skipif(any(Path(place, "python3.13").exists() for place in SYSTEM_BINS), reason="has a Python 3.13")
+def test_without_a_python_that_runs_uv_fetches_one(machine: Machine) -> None:
+    machine.python.unlink()
+    code, said, calls = machine.bootstrap()
+    assert code == 0, said
+    assert f"creating .venv with {sys.executable}" in said
+    assert "uv python" in calls
 
 
 CHANGES = {
