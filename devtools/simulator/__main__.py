@@ -15,6 +15,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7, help="another seed gives other answers")
     parser.add_argument("--tokens-per-second", type=float, default=200, help="0 is as fast as possible")
     parser.add_argument("--first-token-ms", type=float, default=20)
+    parser.add_argument("--background-ms", type=float, default=2000, help="how long a background response takes")
+    parser.add_argument("--batch-ms", type=float, default=2000, help="how long a batch job takes")
     parser.add_argument("--key", action="append", default=[], help="accept only this key; repeatable")
     parser.add_argument("--missing-model", action="append", default=["missing-model"], help="answer 404; repeatable")
     parser.add_argument("--no-account", action="store_true", help="keep no account, for long benchmarks")
@@ -22,6 +24,8 @@ def main() -> None:
     settings = Settings(
         seed=given.seed,
         pace=Pace(tokens_per_second=given.tokens_per_second, first_token_ms=given.first_token_ms),
+        background_ms=given.background_ms,
+        batch_ms=given.batch_ms,
         keys=frozenset(given.key),
         missing_models=frozenset(given.missing_model),
         keep_account=not given.no_account,

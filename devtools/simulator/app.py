@@ -51,7 +51,7 @@ _BATCHED: dict[str, tuple[str, files.Handler]] = {
     "moderations": ("moderations", embeddings.moderations),
 }
 _OF_DEPLOYMENTS: dict[str, tuple[str, files.Handler]] = {
-    **_BATCHED,
+    **{path: operation for path, operation in _BATCHED.items() if path not in ("responses", "moderations")},
     "images/generations": ("images.generations", media.images),
     "images/edits": ("images.edits", media.images),
     "images/variations": ("images.variations", media.images),
@@ -61,7 +61,7 @@ _OF_DEPLOYMENTS: dict[str, tuple[str, files.Handler]] = {
 }
 _BATCHES = files.Batches(_BATCHED)
 _OPERATIONS: dict[tuple[str, str], tuple[str, files.Handler]] = {
-    **{("POST", path): operation for path, operation in _OF_DEPLOYMENTS.items()},
+    **{("POST", path): operation for path, operation in (_BATCHED | _OF_DEPLOYMENTS).items()},
     ("POST", "responses/input_tokens"): ("responses.input_tokens", responses.input_tokens),
     ("GET", "responses/*"): ("responses.retrieve", responses.retrieve),
     ("DELETE", "responses/*"): ("responses.delete", responses.delete),
@@ -224,7 +224,7 @@ def _operation(method: str, route: Route) -> tuple[str, files.Handler]:
     path = route.path
     if route.deployment is not None:
         found = _OF_DEPLOYMENTS.get(path) if method == "POST" else None
-    elif route.family == "azure" and path in _OF_DEPLOYMENTS and path != "responses" and method == "POST":
+    elif route.family == "azure" and path in _OF_DEPLOYMENTS and method == "POST":
         found = None  # the dated URLs name the deployment
     else:
         found = _OPERATIONS.get((method, path)) or _OPERATIONS.get((method, _wildcards(path))) or _kept(method, path)

@@ -14,6 +14,12 @@ REFUSALS = {
     "Azure without api-version": (DATED, CHAT, 404, "404"),
     "Azure with a version that is none": (f"{DATED}?api-version=latest", CHAT, 400, "BadRequest"),
     "dated URL without a deployment": ("/openai/chat/completions?api-version=2024-10-21", CHAT, 404, "404"),
+    "the Responses API is of no deployment": (
+        "/openai/deployments/gpt-4o/responses?api-version=2025-04-01-preview",
+        {"input": "x"},
+        404,
+        "404",
+    ),
     "no such operation at OpenAI": ("/v1/nothing", CHAT, 404, None),
     "no such operation on Azure": ("/openai/v1/nothing", CHAT, 404, "404"),
     "missing deployment": (
