@@ -14,13 +14,15 @@ from shared.core.usage import Reading
 
 _DONE = b"[DONE]"
 
+_NOT_READABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # the last one where JSON is nested too deep
+
 
 class StreamTap:
     """Reads the events of one stream."""
 
     def __init__(self, operation: Operation, *, drop_usage_chunk: bool, encoding: str | None = None) -> None:
         self._operation = operation
-        self._drop = drop_usage_chunk
+        self._drop = drop_usage_chunk and encoding in (None, "identity")  # encoded bytes cannot be cut into events
         self._events = EventSplitter()
         self._inflate = _decompressor(encoding)
         self.reading = Reading()
@@ -64,7 +66,7 @@ class StreamTap:
             return False
         try:
             part = self._operation.parse(data)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except _NOT_READABLE:
             self.unreadable += 1
             return False
         self.reading = self.reading.after(part)
@@ -76,7 +78,7 @@ def read_body(operation: Operation, body: bytes, encoding: str | None) -> Readin
     try:
         inflate = _decompressor(encoding)
         return Reading().after(operation.parse(inflate.decompress(body) if inflate else body))
-    except (msgspec.DecodeError, UnicodeDecodeError, zlib.error):
+    except (*_NOT_READABLE, zlib.error):
         return Reading()
 
 
