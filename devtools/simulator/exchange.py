@@ -32,7 +32,8 @@ class Exchange:
     """One request and its answer. The entry of the account is brought up to date as it goes."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, entry: Entry) -> None:
-        self._scope, self._receive, self._send, self._entry = scope, receive, send, entry
+        self._receive, self._send, self._entry = receive, send, entry
+        self._connection = cast(asyncio.Transport, scope["extensions"]["simulator.transport"])
         self._hangup: asyncio.Task[None] | None = None
         self._started_at = 0.0
         self._fault = HEALTHY
@@ -123,16 +124,12 @@ class Exchange:
         return self._started_at + self._pace.due_s(tokens) - asyncio.get_running_loop().time()
 
     async def _wait(self, seconds: float, index: int = 1) -> None:
-        """Sleeps, if there is a reason to, and raises once the caller is gone."""
-        if seconds > 0:
+        """Sleeps, or lets others run now and then; raises once the caller is gone."""
+        if seconds > 0 or index % _YIELD_EVERY == 0:
             if self._hangup is None:
                 self._hangup = asyncio.create_task(self._watch())
-            await asyncio.wait((self._hangup,), timeout=seconds)
-        elif index % _YIELD_EVERY == 0:
-            if self._hangup is None:
-                self._hangup = asyncio.create_task(self._watch())
-            await asyncio.sleep(0)
-        if self._hangup is not None and self._hangup.done():
+            await asyncio.wait((self._hangup,), timeout=max(seconds, 0))
+        if self._connection.is_closing():
             raise ClientGoneError
 
     async def _watch(self) -> None:
@@ -174,10 +171,9 @@ class Exchange:
 
     async def _reset(self) -> None:
         """Resets the connection (RST), so that the peer cannot take what it has for the end."""
-        transport = cast(asyncio.Transport, self._scope["extensions"]["simulator.transport"])
-        raw: socket.socket = transport.get_extra_info("socket")
+        raw: socket.socket = self._connection.get_extra_info("socket")
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        transport.abort()
+        self._connection.abort()
         while (await self._receive())["type"] != "http.disconnect":
             pass  # the server must have seen the end before this task ends
         raise ClientGoneError

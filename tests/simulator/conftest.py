@@ -11,11 +11,6 @@ from devtools.simulator import Simulator
 API_VERSION = "2024-10-21"
 
 
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
 @pytest.fixture(scope="session")
 def running() -> Iterator[Simulator]:
     with Simulator.start() as started:
