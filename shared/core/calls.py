@@ -152,7 +152,7 @@ def _accept_encoding(call: Call, *, rewrites: bool) -> tuple[str, str]:
 def _body(call: Call, target: Target, *, asks_usage: bool) -> bytes:
     changes: dict[str, msgspec.Raw] = {}
     deployment = target.deployment.deployment
-    if target.upstream.kind is not UpstreamKind.AZURE and call.fields.get("model") != (
+    if target.upstream.kind is not UpstreamKind.AZURE and bytes(call.fields.get("model", b"")) != (
         name := msgspec.json.encode(deployment)
     ):
         changes["model"] = msgspec.Raw(name)
@@ -175,7 +175,7 @@ def _field[T](fields: Mapping[str, msgspec.Raw], name: str, type_: type[T]) -> T
 def _decode[T](body: bytes, type_: type[T], problem: str) -> T:
     try:
         return msgspec.json.decode(body, type=type_)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"{problem}: {error}", code="invalid_json") from error
 
 
