@@ -18,7 +18,7 @@ from shared.core.archive import ArchivedCall
 from shared.core.call_ids import mint
 from shared.core.call_record import Attempt, CallRecord, Outcome
 from shared.core.calls import Call, InboundRequest, understand, upstream_request
-from shared.core.configuration import Configuration, Target
+from shared.core.configuration import Configuration, Pool, Target
 from shared.core.errors import GatewayError, NotFound, NotReady, PayloadTooLarge, UpstreamFailed, to_openai_json
 from shared.core.headers import Headers, for_client, get
 from shared.core.identity import identify
@@ -76,10 +76,10 @@ class Gateway:
         opened_at = self._now()
         call_id = mint(opened_at, secrets.token_bytes(10))
         call = understand(call_id, opened_at, client, route, request, body)
-        targets = _targets(self._configuration.targets_by_model, call.model)
+        pool = _pool(self._configuration.pools, call.model)
         record = open_record(call)
         opened = asyncio.create_task(self._publisher.opened(record))
-        served, response = await self._attempt(call, targets)
+        served, response = await self._attempt(call, pool.targets)
         try:
             await opened
         except TransportDown as error:
@@ -210,12 +210,12 @@ async def _read(request: InboundRequest, limit: int) -> bytes:
     return b"".join(chunks)
 
 
-def _targets(targets_by_model: Mapping[str, Sequence[Target]], model: str) -> Sequence[Target]:
-    targets = targets_by_model.get(model)
-    if not targets:
+def _pool(pools: Mapping[str, Pool], model: str) -> Pool:
+    pool = pools.get(model)
+    if pool is None:
         raise NotFound(
             f"The model '{model}' does not exist or you do not have access to it.",
             code="model_not_found",
             param="model",
         )
-    return targets
+    return pool

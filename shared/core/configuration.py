@@ -8,11 +8,17 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from enum import StrEnum
+
+from typing import Annotated
 
 import msgspec
 
 from shared.core.keys import KeyHash
+
+PositiveInt = Annotated[int, msgspec.Meta(ge=1)]
+PositiveDecimal = Annotated[Decimal, msgspec.Meta(gt=0)]
 
 _SETTING_REFERENCE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
 
@@ -59,10 +65,55 @@ class Deployment(_Value, frozen=True):
 
     name: str
     model: str
-    """What clients ask for. Several deployments may serve one model; they are tried in the order of the document."""
+    """What clients ask for. The deployments of one model are its pool."""
     upstream: str
     deployment: str = ""
     """The upstream's name for it. Default: the model's name."""
+    priority: int = 0
+    """The lowest is tried first: provisioned throughput 0, what it spills over to 1."""
+    weight: PositiveInt = 1
+    """Its share of the calls among those of the same priority, for the strategy `weighted`."""
+
+
+class Strategy(StrEnum):
+    """How a pool chooses among deployments of the same priority."""
+
+    WEIGHTED = "weighted"
+    """At random, by weight."""
+    LEAST_OUTSTANDING = "least-outstanding"
+    """The one with the fewest calls under way."""
+    FASTEST = "fastest"
+    """The better of two taken at random, by a decaying average of the time to the first byte."""
+
+
+class Model(_Value, frozen=True):
+    """How a model's pool is used. A model that is not listed has the defaults."""
+
+    name: str
+    aliases: tuple[str, ...] = ()
+    """Other names that clients may ask for it by."""
+    strategy: Strategy = Strategy.WEIGHTED
+    retry_unknown: bool = False
+    """Whether a request that may have reached an upstream, but got no answer, is sent to another. It may then be billed twice."""
+
+
+class OnDisconnect(StrEnum):
+    """What happens to a stream whose client hangs up."""
+
+    DRAIN = "drain"
+    """It is read to its end, for its true usage."""
+    CANCEL = "cancel"
+    """It is stopped, and what was produced is counted and marked as estimated."""
+
+
+class Limits(_Value, frozen=True):
+    """What a client may use; None: no limit."""
+
+    requests_per_minute: PositiveInt | None = None
+    tokens_per_minute: PositiveInt | None = None
+    tokens_per_month: PositiveInt | None = None
+    money_per_month: PositiveDecimal | None = None
+    """In the currency of the price sheet."""
 
 
 class Client(_Value, frozen=True):
@@ -72,10 +123,17 @@ class Client(_Value, frozen=True):
     name: str = ""
     cost_center: str = ""
     keys: tuple[KeyHash, ...] = ()
+    models: tuple[str, ...] | None = None
+    """The models that it may use; None: all."""
+    operations: tuple[str, ...] | None = None
+    """The operations that it may use, by name or by the beginning of one (`files`); None: all."""
+    on_disconnect: OnDisconnect = OnDisconnect.DRAIN
+    limits: Limits = Limits()
 
 
 class _Document(_Value, frozen=True):
     upstreams: tuple[Upstream, ...] = ()
+    models: tuple[Model, ...] = ()
     deployments: tuple[Deployment, ...] = ()
     clients: tuple[Client, ...] = ()
 
@@ -87,11 +145,20 @@ class Target(msgspec.Struct, frozen=True):
     upstream: Upstream
 
 
+class Pool(msgspec.Struct, frozen=True):
+    """The deployments that can serve a model, and how to choose among them."""
+
+    model: Model
+    targets: tuple[Target, ...]
+
+
 class Configuration(msgspec.Struct, frozen=True):
     """A valid document, indexed for look-up while a call waits."""
 
-    targets_by_model: Mapping[str, tuple[Target, ...]]
+    pools: Mapping[str, Pool]
+    """By every name that a client may ask for: a model's own and its aliases."""
     keys_by_id: Mapping[str, tuple[KeyHash, Client]]
+    upstreams: tuple[Upstream, ...]
 
 
 def parse(text: str, settings: Mapping[str, str]) -> Configuration:
@@ -111,12 +178,22 @@ def parse(text: str, settings: Mapping[str, str]) -> Configuration:
             )
     if problems:
         raise ConfigurationInvalid(problems)
+    return Configuration(
+        pools=_pools(document, upstreams),
+        keys_by_id={key.id: (key, client) for client in document.clients for key in client.keys},
+        upstreams=tuple(upstreams.values()),
+    )
+
+
+def _pools(document: _Document, upstreams: Mapping[str, Upstream]) -> Mapping[str, Pool]:
     targets: dict[str, tuple[Target, ...]] = {}
     for deployment in document.deployments:
         named = msgspec.structs.replace(deployment, deployment=deployment.deployment or deployment.model)
         target = Target(named, upstreams[deployment.upstream])
         targets[deployment.model] = (*targets.get(deployment.model, ()), target)
-    return Configuration(targets, {key.id: (key, client) for client in document.clients for key in client.keys})
+    listed = {model.name: model for model in document.models}
+    pools = {name: Pool(listed.get(name, Model(name=name)), pooled) for name, pooled in targets.items()}
+    return pools | {alias: pools[model.name] for model in document.models for alias in model.aliases}
 
 
 def _decode(text: str) -> _Document:
@@ -134,6 +211,11 @@ def _duplicates(document: _Document) -> Iterable[str]:
     groups: dict[str, Iterable[str]] = {
         "upstream": (upstream.name for upstream in document.upstreams),
         "deployment": (deployment.name for deployment in document.deployments),
+        "model": (model.name for model in document.models),
+        "model or alias": (
+            *{deployment.model for deployment in document.deployments},
+            *(alias for model in document.models for alias in model.aliases),
+        ),
         "client": (client.id for client in document.clients),
         "client key": (key.id for client in document.clients for key in client.keys),
     }
@@ -148,6 +230,10 @@ def _broken_references(document: _Document) -> Iterable[str]:
     for deployment in document.deployments:
         if deployment.upstream not in known:
             yield f"deployment {deployment.name!r} names the upstream {deployment.upstream!r}, which is not defined"
+    served = {deployment.model for deployment in document.deployments}
+    for model in document.models:
+        if model.name not in served:
+            yield f"model {model.name!r} has no deployment: add one, or take the model out"
 
 
 def _resolve(upstream: Upstream, settings: Mapping[str, str]) -> Upstream:
