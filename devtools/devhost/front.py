@@ -87,13 +87,16 @@ class Front:
             return
         call_id = str(uuid.uuid4())
         trace_parent = new_trace_parent(_header(scope["headers"], b"traceparent").decode("latin-1"))
-        headers = forwarded_headers(scope, call_id.encode(), self._authority)
+        # AppServiceHeaderFixupMiddleware: the scheme is what the front end says it was.
+        scheme = _header(scope["headers"], b"x-forwarded-proto").decode("latin-1") or scope["scheme"]
+        seen = {**scope, "scheme": scheme}
+        seen["headers"] = forwarded_headers(seen, call_id.encode(), self._authority)
         invocation = asyncio.get_running_loop().create_task(
             self._invocations.http(match.target, match.params, call_id=call_id, trace_parent=trace_parent)
         )
         self._tasks.add(invocation)  # the loop itself holds tasks weakly
         invocation.add_done_callback(self._tasks.discard)
-        await _Exchange(receive, send, self._options, invocation).run(web_app, {**scope, "headers": headers})
+        await _Exchange(receive, send, self._options, invocation).run(web_app, seen)
 
     async def _admin(self, scope: Scope, receive: Receive) -> Reply:
         parts = scope["path"].strip("/").split("/")[1:]
@@ -142,7 +145,9 @@ class _Exchange:
         except TimeoutError:
             self._broken = self._broken or Reply(status=504)
         except Exception:
-            if self._started and not self._ended:  # uvicorn logs it and cuts the connection, as the worker's and YARP do
+            if (
+                self._started and not self._ended
+            ):  # uvicorn logs it and cuts the connection, as the worker's and YARP do
                 raise
             if not self._ended:
                 self._broken = self._broken or Reply(status=500)

@@ -50,8 +50,8 @@ class QueueListener:
     async def run(self, stopping: asyncio.Event) -> None:
         """See Listener."""
         async with (
-            QueueClient.from_connection_string(self._connection, self._name) as queue,
-            QueueClient.from_connection_string(self._connection, f"{self._name}-poison") as poison,
+            self._client(self._name) as queue,
+            self._client(f"{self._name}-poison") as poison,
         ):
             backoff = Backoff(_SHORTEST_POLL_S, self._options.max_polling_interval_s)
             running: set[asyncio.Task[None]] = set()
@@ -71,6 +71,12 @@ class QueueListener:
     def manual_input(self, text: str) -> Input:
         """See Listener: a message of that text which is in no queue."""
         return self._input(text.encode(), {}, "This function was programmatically called via the host APIs.")
+
+    def _client(self, name: str) -> QueueClient:
+        # The SDK's own policy would wait for more than a minute before it admits an outage.
+        return QueueClient.from_connection_string(
+            self._connection, name, initial_backoff=1, increment_base=1, retry_total=3
+        )
 
     async def _take(self, queue: QueueClient) -> list[Any]:
         size = self._options.batch_size

@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import override
+from typing import NoReturn, override
 
 import uvicorn
 
@@ -52,7 +52,7 @@ class _Server(uvicorn.Server):
 
 
 async def run(options: Options, listener: socket.socket) -> None:
-    """Serve until the end of standard input. Raises ConfigError, RouteError for an app that cannot be hosted."""
+    """Serve until the end of standard input, then end the process. Raises ConfigError, RouteError for an unfit app."""
     apply_settings(options.app, options.port)
     host = read_host_json(options.app)
     app = await runtime.load(options.app)
@@ -63,12 +63,13 @@ async def run(options: Options, listener: socket.socket) -> None:
     front = Front(app.web_app, plan.routes, invocations, http, _ByName(app, plan, invocations), app.authority)
     stopping = asyncio.Event()
     _stop_at_end_of_input(asyncio.get_running_loop(), stopping, options.grace_s)
-    server = _Server(_server_config(front, options))
+    server = _Server(_server_config(front))
     serving = [asyncio.create_task(server.serve([listener]))]
     serving += [asyncio.create_task(keep_running(one, stopping)) for one in plan.listeners.values()]
     await stopping.wait()
     server.should_exit = True
     await asyncio.wait(serving, timeout=options.grace_s)
+    _end_process(0)  # here, for the end of the loop would cancel functions, and Azure does not do that
 
 
 def make_plan(app: runtime.App, host: HostConfig, options: Options, invocations: Invocations) -> Plan:
@@ -117,7 +118,7 @@ class _ByName:
         task.add_done_callback(self._running.discard)
 
 
-def _server_config(front: Front, options: Options) -> uvicorn.Config:
+def _server_config(front: Front) -> uvicorn.Config:
     return uvicorn.Config(
         front,
         http="httptools",
@@ -126,8 +127,8 @@ def _server_config(front: Front, options: Options) -> uvicorn.Config:
         access_log=False,
         log_config=None,
         server_header=False,
+        proxy_headers=False,
         timeout_keep_alive=_KESTREL_KEEP_ALIVE_S,
-        timeout_graceful_shutdown=int(options.grace_s) or None,
     )
 
 
@@ -180,7 +181,10 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-if __name__ == "__main__":
-    code = main(sys.argv[1:])
+def _end_process(code: int) -> NoReturn:
     logging.shutdown()
     os._exit(code)  # threads of the app's synchronous functions must not hold the process up
+
+
+if __name__ == "__main__":
+    _end_process(main(sys.argv[1:]))
