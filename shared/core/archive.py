@@ -39,9 +39,11 @@ def encode(call: ArchivedCall) -> bytes:
 
 
 def decode(content: bytes) -> ArchivedCall:
-    """The call in an archive object. Raises ValueError where its bytes are not whole."""
+    """The call in an archive object. Raises ValueError where its bytes are not whole, or of a version unknown here."""
     line, _, bodies = content.partition(b"\n")
     header = _header_decoder.decode(line)
+    if header.v != VERSION:
+        raise ValueError(f"version {header.v}; known here is {VERSION}")
     if len(bodies) != header.request_bytes + header.response_bytes:
         raise ValueError(f"{len(bodies)} bytes of bodies, {header.request_bytes} + {header.response_bytes} promised")
     return ArchivedCall(

@@ -4,16 +4,18 @@ Rule: everything stored about a call is found from its id alone. The id holds th
 so the ledger's partition and the archive's folder can be computed from it by whoever holds it.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 _VERSION_7 = 0x7 << 76
 _VARIANT_RFC = 0b10 << 62
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)  # whole ones: a float of seconds may be one off
 
 
 def mint(opened_at: datetime, entropy: bytes) -> str:
     """A new call id: `opened_at` to the millisecond, then 74 of the bits of `entropy` (10 bytes)."""
-    millis = int(opened_at.timestamp() * 1000)
+    millis = (opened_at - _EPOCH) // _MILLISECOND
     random = int.from_bytes(entropy[:10])
     high_12, low_62 = (random >> 62) & 0xFFF, random & ((1 << 62) - 1)
     return str(UUID(int=(millis << 80) | _VERSION_7 | (high_12 << 64) | _VARIANT_RFC | low_62))
@@ -24,7 +26,10 @@ def opened_at(call_id: str) -> datetime:
     parsed = UUID(call_id)
     if parsed.version != 7 or str(parsed) != call_id:
         raise ValueError(f"not a call id: {call_id!r}")
-    return datetime.fromtimestamp((parsed.int >> 80) / 1000, UTC)
+    try:
+        return _EPOCH + (parsed.int >> 80) * _MILLISECOND
+    except OverflowError as error:
+        raise ValueError(f"not a call id of this era: {call_id!r}") from error
 
 
 def hour_of(call_id: str) -> str:

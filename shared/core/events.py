@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from shared.core.call_ids import opened_at
 from shared.core.call_record import CallRecord
 
 VERSION = 1
@@ -65,7 +66,8 @@ def decode(line: bytes) -> Event:
     """The event in one line. Raises Undecodable."""
     try:
         event = _decoder.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        opened_at(event.record.call_id)  # what is no call id has no place in any sink
+    except (ValueError, RecursionError) as error:  # the codec's own errors are ValueErrors
         raise Undecodable(str(error)) from error
     if event.v != VERSION:
         raise Undecodable(f"version {event.v}; known here is {VERSION}")
