@@ -85,7 +85,10 @@ class Store:
         flat = re.sub(r"^\.[^({<|]*", lambda head: re.sub(r"\s+", " ", head[0]), command.strip())
         for pattern, run in self._commands.items():
             if match := pattern.fullmatch(flat):
-                return run(match) or Result([], [])
+                try:
+                    return run(match) or Result([], [])
+                except (KqlError, duckdb.Error, ValueError, LookupError) as error:
+                    raise KustoError(f"{flat.splitlines()[0]}: {error}", "BadRequest_SyntaxError") from error
         return self.query(command)  # .show, .set-or-append and their like are duckdb-kql's
 
     def query(self, kql: str, parameters: dict[str, Any] | None = None) -> Result:
