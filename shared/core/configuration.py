@@ -10,15 +10,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from enum import StrEnum
-
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import msgspec
 
 from shared.core.keys import KeyHash
 
 PositiveInt = Annotated[int, msgspec.Meta(ge=1)]
-PositiveDecimal = Annotated[Decimal, msgspec.Meta(gt=0)]
 
 _SETTING_REFERENCE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
 
@@ -112,8 +111,13 @@ class Limits(_Value, frozen=True):
     requests_per_minute: PositiveInt | None = None
     tokens_per_minute: PositiveInt | None = None
     tokens_per_month: PositiveInt | None = None
-    money_per_month: PositiveDecimal | None = None
+    money_per_month: Decimal | None = None
     """In the currency of the price sheet."""
+
+    def __post_init__(self) -> None:
+        money = self.money_per_month
+        if money is not None and not (money.is_finite() and money > 0):
+            raise ValueError("Expected `money_per_month` > 0")  # the codec adds the place
 
 
 class Client(_Value, frozen=True):
@@ -167,17 +171,10 @@ def parse(text: str, settings: Mapping[str, str]) -> Configuration:
     `$NAME` in an upstream's `key` and `url` is replaced by the setting NAME. Raises ConfigurationInvalid.
     """
     document = _decode(text)
-    problems = [*_duplicates(document), *_broken_references(document)]
-    upstreams = {}
-    for upstream in document.upstreams:
-        try:
-            upstreams[upstream.name] = _resolve(upstream, settings)
-        except KeyError as missing:
-            problems.append(
-                f"upstream {upstream.name!r} refers to ${missing.args[0]}, which is not set: add that setting"
-            )
+    problems = [*_duplicates(document), *_broken_references(document), *_unusable_upstreams(document, settings)]
     if problems:
         raise ConfigurationInvalid(problems)
+    upstreams = {upstream.name: _resolve(upstream, settings) for upstream in document.upstreams}
     return Configuration(
         pools=_pools(document, upstreams),
         keys_by_id={key.id: (key, client) for client in document.clients for key in client.keys},
@@ -236,8 +233,32 @@ def _broken_references(document: _Document) -> Iterable[str]:
             yield f"model {model.name!r} has no deployment: add one, or take the model out"
 
 
-def _resolve(upstream: Upstream, settings: Mapping[str, str]) -> Upstream:
-    def fill(text: str) -> str:
-        return _SETTING_REFERENCE.sub(lambda match: settings[match[1]], text)
+def _unusable_upstreams(document: _Document, settings: Mapping[str, str]) -> Iterable[str]:
+    for upstream in document.upstreams:
+        for name in _unset(f"{upstream.url} {upstream.key}", settings):
+            yield f"upstream {upstream.name!r} refers to ${name}, which is not set: add that setting"
+        if not _unset(upstream.url, settings) and not _is_address(_fill(upstream.url, settings)):
+            yield f"upstream {upstream.name!r} has the url {upstream.url!r}: write it as https://host, with its path"
 
-    return msgspec.structs.replace(upstream, key=fill(upstream.key), url=fill(upstream.url).rstrip("/"))
+
+def _unset(text: str, settings: Mapping[str, str]) -> list[str]:
+    return [name for name in dict.fromkeys(_SETTING_REFERENCE.findall(text)) if not settings.get(name)]
+
+
+def _fill(text: str, settings: Mapping[str, str]) -> str:
+    return _SETTING_REFERENCE.sub(lambda match: settings[match[1]], text)
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        is_http = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0  # a wrong port raises
+    except ValueError:
+        return False
+    return bool(is_http) and not parts.query and not parts.fragment
+
+
+def _resolve(upstream: Upstream, settings: Mapping[str, str]) -> Upstream:
+    return msgspec.structs.replace(
+        upstream, key=_fill(upstream.key, settings), url=_fill(upstream.url, settings).rstrip("/")
+    )

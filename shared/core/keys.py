@@ -8,10 +8,15 @@ import base64
 import hashlib
 import hmac
 import re
+from typing import Annotated
 
 import msgspec
 
 RANDOM_BYTES = 4 + 16 + 32  # id, salt, secret
+
+type _Hex8 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{8}$")]
+type _Hex32 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
+type _Hex64 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 _KEY = re.compile(r"tg-([0-9a-f]{8})-[A-Za-z0-9_-]{43}")
 
@@ -19,9 +24,9 @@ _KEY = re.compile(r"tg-([0-9a-f]{8})-[A-Za-z0-9_-]{43}")
 class KeyHash(msgspec.Struct, frozen=True, kw_only=True):
     """What is kept of a key: `id` (8 hex), `salt` (32 hex) and `hash` (64 hex), the SHA-256 of salt bytes + key."""
 
-    id: str
-    salt: str
-    hash: str
+    id: _Hex8
+    salt: _Hex32
+    hash: _Hex64
 
 
 class MintedKey(msgspec.Struct, frozen=True, kw_only=True):
