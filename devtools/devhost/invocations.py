@@ -36,6 +36,7 @@ class Invocations:
     def __init__(self, timeout_s: float | None) -> None:
         self._timeout_s = timeout_s
         self._running: dict[str, tuple[float, str]] = {}
+        self._triggered: set[asyncio.Task[Outcome]] = set()
         if timeout_s is not None:
             threading.Thread(target=self._watch, args=(timeout_s,), name="function-timeout", daemon=True).start()
 
@@ -45,7 +46,7 @@ class Invocations:
         return await self._run(Call(id=call_id, function=function, data=data, metadata={}, trace_parent=trace_parent))
 
     async def trigger(self, function: Function, given: Input, *, retry_count: int = 0) -> bool:
-        """Run a function once; True when it succeeded."""
+        """Run a function once; True when it succeeded. When its listener is cancelled, the function is not."""
         call_id = str(uuid.uuid4())
         started = time.monotonic()
         _log.info("Executing 'Functions.%s' (Reason='%s', Id=%s)", function.name, given.reason, call_id)
@@ -57,7 +58,10 @@ class Invocations:
             trace_parent=new_trace_parent(),
             retry_count=retry_count,
         )
-        outcome = await self._run(call)
+        run = asyncio.create_task(self._run(call))
+        self._triggered.add(run)
+        run.add_done_callback(self._triggered.discard)
+        outcome = await asyncio.shield(run)
         if outcome.error is None:
             took_ms = (time.monotonic() - started) * 1000
             _log.info("Executed 'Functions.%s' (Succeeded, Id=%s, Duration=%.0fms)", function.name, call_id, took_ms)
@@ -84,6 +88,11 @@ class Invocations:
             )
             await asyncio.sleep(delay)
         return True
+
+    async def drain(self) -> None:
+        """Wait for the functions that listeners have started."""
+        if self._triggered:
+            await asyncio.wait(self._triggered)
 
     async def _run(self, call: Call) -> Outcome:
         self._running[call.id] = (time.monotonic(), call.function.name)

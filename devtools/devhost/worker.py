@@ -68,7 +68,10 @@ async def run(options: Options, listener: socket.socket) -> None:
     serving += [asyncio.create_task(keep_running(one, stopping)) for one in plan.listeners.values()]
     await stopping.wait()
     server.should_exit = True
-    await asyncio.wait(serving, timeout=options.grace_s)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(options.grace_s):
+            await asyncio.wait(serving)
+            await invocations.drain()
     _end_process(0)  # here, for the end of the loop would cancel functions, and Azure does not do that
 
 

@@ -131,6 +131,16 @@ async def test_a_host_that_ends_during_retries_leaves_no_checkpoint(hub: Hub, no
     assert bodies(runs) == ["a", "b"]
 
 
+async def test_a_function_that_runs_at_the_end_may_finish_but_leaves_no_checkpoint(hub: Hub, notes: Notes) -> None:
+    await hub.send([EventData("a")])
+    async with DevHost.start(APPS / "hub", hub.settings(notes, SLEEP_MANY="1")) as host:
+        await notes.wait_for(lambda notes: notes.read(name="many"))
+        assert await host.stop() == 0
+        assert bodies(notes.read(name="many ended")) == ["a"]
+        await host.begin()
+        await notes.wait_for(lambda notes: len(notes.read(name="many")) == 2)
+
+
 async def test_a_killed_host_loses_nothing(hub: Hub, notes: Notes) -> None:
     await hub.send([EventData("a")])
     async with DevHost.start(APPS / "hub", hub.settings(notes, FAIL_MANY="1")) as host:

@@ -1,5 +1,6 @@
 """Event Hub functions: a batch with retries for ever, a batch without retries, and one event at a time."""
 
+import asyncio
 import json
 import os
 import typing
@@ -48,6 +49,9 @@ def note(name: str, events: typing.Sequence[func.EventHubEvent], retry_count: in
 )
 async def many(events: typing.List[func.EventHubEvent], context: func.Context) -> None:  # noqa: UP006  # list fails
     note("many", events, context.retry_context.retry_count)
+    if seconds := float(os.environ.get("SLEEP_MANY", "0")):
+        await asyncio.sleep(seconds)
+        note("many ended", events, 0)
 
 
 @app.event_hub_message_trigger(
