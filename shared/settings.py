@@ -4,6 +4,7 @@ Rule: this table, local.settings.sample.json and the README's table name the sam
 Reading never fails at import and never stops at the first problem: all problems are reported together.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -44,7 +45,13 @@ class Setting(msgspec.Struct, frozen=True):
 
 
 def _positive(text: str) -> float:
-    if (number := float(text)) <= 0:
+    if not 0 < (number := float(text)) < math.inf:
+        raise ValueError("must be above 0")
+    return number
+
+
+def _positive_whole(text: str) -> int:
+    if (number := int(text)) <= 0:
         raise ValueError("must be above 0")
     return number
 
@@ -65,7 +72,7 @@ SETTINGS = (
     Setting("TOLLGATE_CONNECT_TIMEOUT_S", "connect_timeout_s", "5", _positive, "Seconds to connect to an upstream."),
     Setting("TOLLGATE_IDLE_TIMEOUT_S", "idle_timeout_s", "220", _positive, "Seconds that an upstream may be silent; the platform cuts silent calls at 230."),
     Setting("TOLLGATE_DRAIN_TIMEOUT_S", "drain_timeout_s", "120", _positive, "Seconds to go on reading a response whose client has gone, for its usage."),
-    Setting("TOLLGATE_MAX_REQUEST_BYTES", "max_request_bytes", "104857600", int, "Largest request body."),
+    Setting("TOLLGATE_MAX_REQUEST_BYTES", "max_request_bytes", "104857600", _positive_whole, "Largest request body."),
 )  # fmt: skip
 
 

@@ -11,6 +11,9 @@ import msgspec
 from shared.core.errors import BadRequest
 from shared.core.ledger import COUNTERS, UsageHour, UsageKey
 
+_LATEST = datetime(9999, 1, 1, tzinfo=UTC)
+"""Leaves room to round up."""
+
 GROUPS = ("hour", *UsageKey.__struct_fields__)
 
 
@@ -74,6 +77,7 @@ def _instant(parameters: Mapping[str, str], name: str, default: datetime) -> dat
         return default
     try:
         instant = datetime.fromisoformat(text)
-    except ValueError as error:
+        instant = instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+    except (ValueError, OverflowError) as error:
         raise BadRequest(f"'{name}' is not an ISO 8601 instant: {text[:50]}", param=name) from error
-    return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+    return min(instant, _LATEST)
