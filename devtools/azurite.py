@@ -10,6 +10,7 @@ https://learn.microsoft.com/azure/storage/common/storage-use-azurite
 
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ class Ports:
     table: int = 0
 
 
-class PortTakenError(Exception):
+class PortTakenError(processes.ChildError):
     """Another program listens on a port that was asked for."""
 
     def __init__(self, port: int) -> None:
@@ -51,18 +52,19 @@ class PortTakenError(Exception):
 class Azurite:
     """A running Azurite. As a context manager it stops at the end."""
 
-    def __init__(self, data: Path | None, ports: Ports, log: Path) -> None:
+    def __init__(self, data: Path | None, ports: Ports, log: Path | None) -> None:
         self._data = data
-        self._log = log
-        self._child, self.ports = _launch(data, ports, log)
+        self._scratch = None if log else Path(tempfile.mkdtemp(prefix="azurite-"))
+        self._log = log or Path(f"{self._scratch}/azurite.log")
+        self._child, self.ports = _launch(data, ports, self._log)
 
     @classmethod
     def start(cls, data: Path | None = None, ports: Ports = Ports(), log: Path | None = None) -> Self:
         """Start on a data folder (None: everything in memory, gone at the end) and wait until it serves.
 
-        Raises PortTakenError, processes.ChildError.
+        Raises PortTakenError, and ChildError for all else.
         """
-        return cls(data, ports, log or Path(tempfile.mkdtemp(prefix="azurite-")) / "azurite.log")
+        return cls(data, ports, log)
 
     @property
     def child(self) -> processes.Child:
@@ -98,6 +100,8 @@ class Azurite:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+        if self._scratch:
+            shutil.rmtree(self._scratch)
 
 
 def connection_string(ports: Ports) -> str:

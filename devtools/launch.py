@@ -67,6 +67,11 @@ class Family:
         _NOTE.unlink(missing_ok=True)
 
 
+def say(what: str) -> None:
+    """A line on stdout, at once even when stdout is a file."""
+    print(f"tollgate: {what}", flush=True)
+
+
 def end_leftovers() -> list[int]:
     """End what a killed launcher of this checkout has left running."""
     if not _NOTE.exists():
@@ -134,7 +139,7 @@ def start_app(family: Family, app_port: int, settings: Mapping[str, str]) -> Non
     child = family.add(
         processes.start("app", [*command, "--port", str(app_port)], log=fresh_log("app"), env=env, cwd=ROOT)
     )
-    processes.wait_until(child, lambda: _ready(app_port), FUNC_READY_TIMEOUT_S if func else READY_TIMEOUT_S)
+    processes.wait_until(child, _Health(app_port).ready, FUNC_READY_TIMEOUT_S if func else READY_TIMEOUT_S)
 
 
 def fresh_log(name: str) -> Path:
@@ -145,11 +150,22 @@ def fresh_log(name: str) -> Path:
     return log
 
 
-def _ready(app_port: int) -> bool | None:
-    connection = http.client.HTTPConnection(HOST, app_port, timeout=5)  # not urllib: no proxy between us
-    with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
-        connection.request("GET", "/health")
-        response = connection.getresponse()
-        if response.status == HTTPStatus.OK and b'"ready"' in response.read():
-            return True
-    return None
+class _Health:
+    """What the app says of itself; a new problem is shown at once, for waiting may not cure it."""
+
+    def __init__(self, app_port: int) -> None:
+        self._port = app_port
+        self._shown = b""
+
+    def ready(self) -> bool | None:
+        connection = http.client.HTTPConnection(HOST, self._port, timeout=5)  # not urllib: no proxy between us
+        with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
+            connection.request("GET", "/health")
+            response = connection.getresponse()
+            body = response.read()
+            if response.status == HTTPStatus.OK and b'"ready"' in body:
+                return True
+            if b'"problems"' in body and body != self._shown:
+                self._shown = body
+                say(f"not ready: /health says {body.decode(errors='replace')}")
+        return None

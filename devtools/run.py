@@ -20,7 +20,7 @@ import msgspec
 
 from devtools import launch, local_config, processes
 from devtools.azurite import ROOT
-from devtools.launch import LOCAL, Family, LaunchError
+from devtools.launch import LOCAL, Family, LaunchError, say
 
 RUN_INFO = LOCAL / "run.json"
 APP_DEFAULTS = {
@@ -163,11 +163,6 @@ def _how_to_use(info: RunInfo, model: str) -> str:
 
 Ctrl-C stops everything; what was recorded stays in .local/.
 """
-
-
-def say(what: str) -> None:
-    """A line on stdout, at once even when stdout is a file."""
-    print(f"tollgate: {what}", flush=True)
 
 
 @contextlib.contextmanager

@@ -133,6 +133,16 @@ def test_what_the_user_has_set_wins(checkout: Path, start: Start, tmp_path: Path
         run.stop()
 
 
+def test_a_configuration_that_cannot_be_used_is_shown_while_it_waits(start: Start, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.toml"
+    broken.write_text("[[clients]\n")
+    run = start(TOLLGATE_CONFIG=str(broken))
+    while "not ready: /health says" not in run.output:
+        assert run.process.poll() is None, run.output
+        time.sleep(0.05)
+    assert run.stop() == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
 def test_ends_with_make_however_make_alone_ends(number: signal.Signals, checkout: Path) -> None:
     (checkout / "Makefile").write_text(f"run:\n\t@{sys.executable} -m devtools.run --stop-with-parent\n")
