@@ -133,6 +133,18 @@ def test_what_the_user_has_set_wins(checkout: Path, start: Start, tmp_path: Path
         run.stop()
 
 
+def test_core_tools_run_the_app_where_they_are_installed_with_our_python(start: Start, tmp_path: Path) -> None:
+    func = tmp_path / "func"
+    func.write_text('#!/bin/sh\necho "func $*"; test "$1" = start; shift; exec python -m devtools.devhost "$@"\n')
+    func.chmod(0o755)
+    run = start(PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    info = run.info()
+    assert _get(f"{info['base_url']}/health")[0] == 200
+    log = tmp_path / "checkout/.local/logs/app.log"
+    assert log.read_text().startswith(f"func start --port {urlsplit(info['base_url']).port}")
+    assert run.stop() == 0
+
+
 def test_a_configuration_that_cannot_be_used_is_shown_while_it_waits(start: Start, tmp_path: Path) -> None:
     broken = tmp_path / "broken.toml"
     broken.write_text("[[clients]\n")
