@@ -17,13 +17,14 @@ from shared.core.accounting import Ending, Served, close_record, open_record
 from shared.core.archive import ArchivedCall
 from shared.core.call_ids import mint
 from shared.core.call_record import Attempt, CallRecord, Outcome
-from shared.core.calls import Call, InboundRequest, understand, upstream_request
+from shared.core.calls import Call, InboundRequest, understand
 from shared.core.configuration import Configuration, Pool, Target
 from shared.core.errors import GatewayError, NotFound, NotReady, PayloadTooLarge, UpstreamFailed, to_openai_json
 from shared.core.headers import Headers, for_client, get
 from shared.core.identity import identify
 from shared.core.operations import match
 from shared.core.tap import StreamTap, read_body
+from shared.core.upstream_requests import upstream_request
 from shared.publishing import Publisher
 from shared.relay import Relay
 from shared.settings import Settings

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 
 import httpx
 
-from shared.core.calls import UpstreamRequest
 from shared.core.headers import Headers
+from shared.core.upstream_requests import UpstreamRequest
 from shared.settings import Settings
 
 

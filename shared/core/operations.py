@@ -1,17 +1,22 @@
-"""The catalogue of operations: what a URL means, whichever of the three styles it is written in.
+"""The catalogue of operations, and what a URL means, whichever of the three styles it is written in.
 
-Rule: an operation is a row. What differs between operations is in the row's columns; code that asks for an operation by
-name belongs here or nowhere.
+Rule: an operation is a row. What differs between operations is in the row's columns, and no other module knows one by name.
+What each does: https://platform.openai.com/docs/api-reference and
+https://learn.microsoft.com/azure/ai-services/openai/reference.
 """
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from urllib.parse import unquote
 
 import msgspec
 
 from shared.core.errors import MethodNotAllowed, NotFound
-from shared.core.usage import Part, parse_chat
+from shared.core.usage import Part, parse_chat, parse_object
+
+_ID = re.compile(r"(?!\.+$)[A-Za-z0-9._:-]{1,256}")
+"""What an id in a path may be: nothing that an upstream could take for another path."""
 
 
 class UrlStyle(StrEnum):
@@ -20,58 +25,288 @@ class UrlStyle(StrEnum):
     OPENAI = "openai"
     """`/v1/chat/completions`"""
     AZURE = "azure"
-    """`/openai/deployments/{model}/chat/completions?api-version=...`"""
+    """`/openai/deployments/{model}/chat/completions?api-version=...`, or `/openai/files?api-version=...`"""
     AZURE_V1 = "azure-v1"
     """`/openai/v1/chat/completions`"""
+
+
+class Form(StrEnum):
+    """What a request's body is."""
+
+    JSON = "json"
+    MULTIPART = "multipart"
+    NONE = "none"
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that a client can ask for."""
 
     name: str
-    """OpenTelemetry's and the OpenAI SDK's word for it."""
+    """The OpenAI SDK's word for it."""
     method: str
     path: str
-    """The URL's part behind the style's prefix."""
-    parse: Callable[[bytes], Part]
+    """The URL's part behind the style's prefix. A placeholder names the kind of object whose id stands there; the first
+    one's object says on which upstream the call has to run."""
+    form: Form = Form.NONE
+    names_model: bool = False
+    """Whether the body names a model, so that any deployment of it will do."""
+    default_model: str | None = None
+    """The model that is meant where the body names none."""
+    in_deployment: bool = False
+    """Whether Azure's dated API has it below `deployments/{deployment}`."""
+    parse: Callable[[bytes], Part] = parse_object
     """Reads a JSON body, or the data of one SSE event, of the answer."""
     usage_chunk: bool = False
     """Whether a stream tells its usage only when `stream_options.include_usage` asks for it."""
+    lists: bool = False
+    """Whether the answer is a list of objects, of which a client may see its own only."""
+    local: bool = False
+    """Whether the gateway answers by itself."""
 
 
-CATALOGUE = (
-    Operation(name="chat.completions", method="POST", path="chat/completions", parse=parse_chat, usage_chunk=True),
+def _inference(
+    name: str,
+    path: str,
+    form: Form = Form.JSON,
+    parse: Callable[[bytes], Part] = parse_object,
+    *,
+    usage_chunk: bool = False,
+) -> Operation:
+    """An operation whose body names a model that Azure has as a deployment."""
+    return Operation(
+        name=name,
+        method="POST",
+        path=path,
+        form=form,
+        names_model=True,
+        in_deployment=True,
+        parse=parse,
+        usage_chunk=usage_chunk,
+    )
+
+
+def _objects(table: str, *, names_model: frozenset[str] = frozenset()) -> Iterable[Operation]:
+    """Operations on stored objects, a line each: name, method, path, and `multipart` where the body is that."""
+    for line in table.strip().splitlines():
+        name, method, path, *form = line.split()
+        yield Operation(
+            name=name,
+            method=method,
+            path=path,
+            form=Form(form[0]) if form else Form.JSON if method == "POST" else Form.NONE,
+            names_model=name in names_model,
+            lists=method == "GET" and not path.endswith(("}", "/content")),
+        )
+
+
+CATALOGUE: tuple[Operation, ...] = (
+    _inference("chat.completions", "chat/completions", parse=parse_chat, usage_chunk=True),
+    _inference("completions", "completions", parse=parse_chat, usage_chunk=True),
+    _inference("embeddings", "embeddings", parse=parse_chat),
+    _inference("images.generate", "images/generations"),
+    _inference("images.edit", "images/edits", Form.MULTIPART),
+    _inference("images.create_variation", "images/variations", Form.MULTIPART),
+    _inference("audio.transcriptions", "audio/transcriptions", Form.MULTIPART),
+    _inference("audio.translations", "audio/translations", Form.MULTIPART),
+    _inference("audio.speech", "audio/speech"),
+    Operation(
+        name="moderations",
+        method="POST",
+        path="moderations",
+        form=Form.JSON,
+        names_model=True,
+        default_model="omni-moderation-latest",
+    ),
+    Operation(name="responses", method="POST", path="responses", form=Form.JSON, names_model=True),
+    Operation(name="models.list", method="GET", path="models", local=True),
+    Operation(name="models.retrieve", method="GET", path="models/{model}", local=True),
+    *_objects(
+        """
+        responses.input_tokens            POST    responses/input_tokens
+        responses.compact                 POST    responses/compact
+        responses.retrieve                GET     responses/{response}
+        responses.delete                  DELETE  responses/{response}
+        responses.cancel                  POST    responses/{response}/cancel
+        responses.input_items             GET     responses/{response}/input_items
+        chat.completions.list             GET     chat/completions
+        chat.completions.retrieve         GET     chat/completions/{completion}
+        chat.completions.update           POST    chat/completions/{completion}
+        chat.completions.delete           DELETE  chat/completions/{completion}
+        chat.completions.messages         GET     chat/completions/{completion}/messages
+        conversations.create              POST    conversations
+        conversations.retrieve            GET     conversations/{conversation}
+        conversations.update              POST    conversations/{conversation}
+        conversations.delete              DELETE  conversations/{conversation}
+        conversations.items.create        POST    conversations/{conversation}/items
+        conversations.items.list          GET     conversations/{conversation}/items
+        conversations.items.retrieve      GET     conversations/{conversation}/items/{item}
+        conversations.items.delete        DELETE  conversations/{conversation}/items/{item}
+        files.create                      POST    files                                          multipart
+        files.list                        GET     files
+        files.retrieve                    GET     files/{file}
+        files.delete                      DELETE  files/{file}
+        files.content                     GET     files/{file}/content
+        uploads.create                    POST    uploads
+        uploads.parts.create              POST    uploads/{upload}/parts                         multipart
+        uploads.complete                  POST    uploads/{upload}/complete
+        uploads.cancel                    POST    uploads/{upload}/cancel
+        batches.create                    POST    batches
+        batches.list                      GET     batches
+        batches.retrieve                  GET     batches/{batch}
+        batches.cancel                    POST    batches/{batch}/cancel
+        fine_tuning.jobs.create           POST    fine_tuning/jobs
+        fine_tuning.jobs.list             GET     fine_tuning/jobs
+        fine_tuning.jobs.retrieve         GET     fine_tuning/jobs/{job}
+        fine_tuning.jobs.cancel           POST    fine_tuning/jobs/{job}/cancel
+        fine_tuning.jobs.pause            POST    fine_tuning/jobs/{job}/pause
+        fine_tuning.jobs.resume           POST    fine_tuning/jobs/{job}/resume
+        fine_tuning.jobs.events           GET     fine_tuning/jobs/{job}/events
+        fine_tuning.jobs.checkpoints      GET     fine_tuning/jobs/{job}/checkpoints
+        vector_stores.create              POST    vector_stores
+        vector_stores.list                GET     vector_stores
+        vector_stores.retrieve            GET     vector_stores/{store}
+        vector_stores.update              POST    vector_stores/{store}
+        vector_stores.delete              DELETE  vector_stores/{store}
+        vector_stores.search              POST    vector_stores/{store}/search
+        vector_stores.files.create        POST    vector_stores/{store}/files
+        vector_stores.files.list          GET     vector_stores/{store}/files
+        vector_stores.files.retrieve      GET     vector_stores/{store}/files/{file}
+        vector_stores.files.update        POST    vector_stores/{store}/files/{file}
+        vector_stores.files.delete        DELETE  vector_stores/{store}/files/{file}
+        vector_stores.files.content       GET     vector_stores/{store}/files/{file}/content
+        vector_stores.file_batches.create   POST  vector_stores/{store}/file_batches
+        vector_stores.file_batches.retrieve GET   vector_stores/{store}/file_batches/{batch}
+        vector_stores.file_batches.cancel   POST  vector_stores/{store}/file_batches/{batch}/cancel
+        vector_stores.file_batches.files    GET   vector_stores/{store}/file_batches/{batch}/files
+        containers.create                 POST    containers
+        containers.list                   GET     containers
+        containers.retrieve               GET     containers/{container}
+        containers.delete                 DELETE  containers/{container}
+        containers.files.create           POST    containers/{container}/files                   multipart
+        containers.files.list             GET     containers/{container}/files
+        containers.files.retrieve         GET     containers/{container}/files/{file}
+        containers.files.delete           DELETE  containers/{container}/files/{file}
+        containers.files.content          GET     containers/{container}/files/{file}/content
+        evals.create                      POST    evals
+        evals.list                        GET     evals
+        evals.retrieve                    GET     evals/{eval}
+        evals.update                      POST    evals/{eval}
+        evals.delete                      DELETE  evals/{eval}
+        evals.runs.create                 POST    evals/{eval}/runs
+        evals.runs.list                   GET     evals/{eval}/runs
+        evals.runs.retrieve               GET     evals/{eval}/runs/{run}
+        evals.runs.cancel                 POST    evals/{eval}/runs/{run}
+        evals.runs.delete                 DELETE  evals/{eval}/runs/{run}
+        evals.runs.output_items.list      GET     evals/{eval}/runs/{run}/output_items
+        evals.runs.output_items.retrieve  GET     evals/{eval}/runs/{run}/output_items/{item}
+        assistants.create                 POST    assistants
+        assistants.list                   GET     assistants
+        assistants.retrieve               GET     assistants/{assistant}
+        assistants.update                 POST    assistants/{assistant}
+        assistants.delete                 DELETE  assistants/{assistant}
+        threads.create                    POST    threads
+        threads.create_and_run            POST    threads/runs
+        threads.retrieve                  GET     threads/{thread}
+        threads.update                    POST    threads/{thread}
+        threads.delete                    DELETE  threads/{thread}
+        threads.messages.create           POST    threads/{thread}/messages
+        threads.messages.list             GET     threads/{thread}/messages
+        threads.messages.retrieve         GET     threads/{thread}/messages/{message}
+        threads.messages.update           POST    threads/{thread}/messages/{message}
+        threads.messages.delete           DELETE  threads/{thread}/messages/{message}
+        threads.runs.create               POST    threads/{thread}/runs
+        threads.runs.list                 GET     threads/{thread}/runs
+        threads.runs.retrieve             GET     threads/{thread}/runs/{run}
+        threads.runs.update               POST    threads/{thread}/runs/{run}
+        threads.runs.cancel               POST    threads/{thread}/runs/{run}/cancel
+        threads.runs.submit_tool_outputs  POST    threads/{thread}/runs/{run}/submit_tool_outputs
+        threads.runs.steps.list           GET     threads/{thread}/runs/{run}/steps
+        threads.runs.steps.retrieve       GET     threads/{thread}/runs/{run}/steps/{step}
+        realtime.client_secrets.create    POST    realtime/client_secrets
+        realtime.sessions.create          POST    realtime/sessions
+        """,
+        names_model=frozenset({"assistants.create", "responses.compact", "responses.input_tokens"}),
+    ),
 )
-
-_BY_PATH = {operation.path: operation for operation in CATALOGUE}
 
 
 class Route(msgspec.Struct, frozen=True):
-    """What a URL says: the operation, the style it was written in, and the model where the path names it."""
+    """What a URL says."""
 
     operation: Operation
     style: UrlStyle
-    model: str | None
+    path: str
+    """The part behind the style's prefix, as the client wrote it."""
+    model: str | None = None
+    """The model, where the path names it."""
+    object_id: str | None = None
+    """The id of the first object that the path names."""
 
 
 def match(method: str, path: str) -> Route:
     """The route of a request; `path` is raw (percent-encoded). Raises NotFound or MethodNotAllowed."""
     style, model, rest = _split(path)
-    operation = _BY_PATH.get(rest)
-    if style is None or operation is None:
-        raise NotFound(f"Invalid URL ({method} {path})", code="unknown_url")
-    if method != operation.method:
-        raise MethodNotAllowed(f"Not allowed to {method} on {path}. (HINT: make it {operation.method}.)")
-    return Route(operation, style, model)
+    if style is None:
+        raise _unknown(method, path)
+    parts = tuple(rest.split("/"))
+    methods = _BY_SHAPE.get(parts) or _with_ids(parts)
+    if methods is None:
+        raise _unknown(method, path)
+    operation = methods.get(method)
+    if operation is None:
+        raise MethodNotAllowed(f"Not allowed to {method} on {path}. (HINT: make it {' or '.join(sorted(methods))}.)")
+    if model is not None and not operation.in_deployment:
+        raise _unknown(method, path)
+    return Route(operation, style, rest, model, _first_id(operation, parts))
+
+
+def _unknown(method: str, path: str) -> NotFound:
+    return NotFound(f"Invalid URL ({method} {path})", code="unknown_url")
 
 
 def _split(path: str) -> tuple[UrlStyle | None, str | None, str]:
-    match path.lstrip("/").split("/", 3):
+    """The style, the model where the path names one, and the rest."""
+    match path.removeprefix("/").split("/", 3):
         case ["openai", "deployments", model, rest]:
             return UrlStyle.AZURE, unquote(model), rest
+        case ["openai", "deployments", *_]:
+            return None, None, ""
         case ["openai", "v1", *rest]:
             return UrlStyle.AZURE_V1, None, "/".join(rest)
+        case ["openai", *rest]:
+            return UrlStyle.AZURE, None, "/".join(rest)
         case ["v1", *rest]:
             return UrlStyle.OPENAI, None, "/".join(rest)
         case _:
             return None, None, ""
+
+
+def _shape(path: str) -> tuple[str, ...]:
+    return tuple("{}" if part.startswith("{") else part for part in path.split("/"))
+
+
+def _by_shape() -> Mapping[tuple[str, ...], Mapping[str, Operation]]:
+    """The catalogue by path, `{}` for each placeholder, and then by method."""
+    shapes: dict[tuple[str, ...], dict[str, Operation]] = {}
+    for operation in CATALOGUE:
+        shapes.setdefault(_shape(operation.path), {})[operation.method] = operation
+    return shapes
+
+
+_BY_SHAPE = _by_shape()
+_SHAPES_WITH_IDS = tuple(shape for shape in _BY_SHAPE if "{}" in shape)
+
+
+def _with_ids(parts: tuple[str, ...]) -> Mapping[str, Operation] | None:
+    for shape in _SHAPES_WITH_IDS:
+        if len(shape) == len(parts) and all(
+            _ID.fullmatch(part) if expected == "{}" else part == expected
+            for expected, part in zip(shape, parts, strict=True)
+        ):
+            return _BY_SHAPE[shape]
+    return None
+
+
+def _first_id(operation: Operation, parts: tuple[str, ...]) -> str | None:
+    shape = _shape(operation.path)
+    return parts[shape.index("{}")] if "{}" in shape else None

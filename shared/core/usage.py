@@ -106,3 +106,17 @@ def _chat_usage(usage: _ChatUsage) -> TokenUsage:
         reasoning_tokens=outputs.reasoning_tokens,
         audio_output_tokens=outputs.audio_tokens,
     )
+
+
+class _Object(msgspec.Struct):
+    id: str | None = None
+    model: str | None = None
+
+
+_object_decoder = msgspec.json.Decoder(_Object)
+
+
+def parse_object(data: bytes) -> Part:
+    """Any object of the API: its id and model, no usage. Raises msgspec.DecodeError for what is not that."""
+    found = _object_decoder.decode(data)
+    return Part(model=found.model, response_id=found.id)

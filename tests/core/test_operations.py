@@ -23,7 +23,7 @@ UNKNOWN = {
     "root": "/",
     "empty": "",
     "no such operation": "/v1/chat",
-    "one thing too many": "/v1/chat/completions/x",
+    "one thing too many": "/v1/embeddings/x",
     "a slash too many": "/v1/chat/completions/",
     "another prefix": "/v2/chat/completions",
     "no prefix": "/chat/completions",
@@ -49,7 +49,7 @@ def test_an_unknown_url_is_not_found(path: str) -> None:
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "HEAD", "post"])
 def test_the_wrong_method_is_told_the_right_one(method: str) -> None:
     with pytest.raises(MethodNotAllowed, match="make it POST") as caught:
-        match(method, "/v1/chat/completions")
+        match(method, "/v1/embeddings")
     assert isinstance(caught.value, GatewayError)
     assert caught.value.code == "method_not_supported"
 

@@ -1,0 +1,110 @@
+"""A call as one upstream gets it.
+
+Rule: built afresh for each attempt; nothing is changed in place, and bytes that need no change are passed on as they came.
+"""
+
+from urllib.parse import quote
+
+import msgspec
+
+from shared.core import multipart
+from shared.core.calls import Call, field, model_part
+from shared.core.configuration import Target, UpstreamKind
+from shared.core.headers import Headers, for_upstream, get
+from shared.core.operations import Form, UrlStyle
+
+_USAGE_CHUNKS_SINCE = "2024-09-01-preview"
+"""The first Azure api-version that knows `stream_options.include_usage`."""
+
+
+class UpstreamRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What one attempt sends."""
+
+    method: str
+    url: str
+    headers: Headers
+    body: bytes
+    asks_usage: bool
+    """Whether the gateway asked for a usage chunk that the client did not: it is taken out of the answer again."""
+
+
+def upstream_request(call: Call, target: Target) -> UpstreamRequest:
+    """The request that asks `target` to serve `call`, in that upstream's own words."""
+    asks_usage = (
+        call.stream and call.route.operation.usage_chunk and not call.wants_usage and _has_usage_chunks(call, target)
+    )
+    return UpstreamRequest(
+        method=call.route.operation.method,
+        url=_url(call, target),
+        headers=(
+            *for_upstream(call.request.headers),
+            *_credential(target),
+            _accept_encoding(call, rewrites=asks_usage),
+        ),
+        body=_body(call, target, asks_usage=asks_usage),
+        asks_usage=asks_usage,
+    )
+
+
+def _url(call: Call, target: Target) -> str:
+    query = [pair for pair in call.request.query.split("&") if pair and not pair.startswith("api-version=")]
+    if target.upstream.kind is UpstreamKind.AZURE:
+        query.insert(0, f"api-version={_api_version(call, target)}")
+    return target.upstream.url + _prefix(call, target) + call.route.path + (f"?{'&'.join(query)}" if query else "")
+
+
+def _prefix(call: Call, target: Target) -> str:
+    if target.upstream.kind is UpstreamKind.OPENAI:
+        return "/"
+    if target.upstream.kind is UpstreamKind.AZURE_V1:
+        return "/openai/v1/"
+    if not call.route.operation.in_deployment:
+        return "/openai/"
+    return f"/openai/deployments/{quote(target.deployment.deployment, safe='')}/"
+
+
+def _api_version(call: Call, target: Target) -> str:
+    asked = call.api_version if call.route.style is UrlStyle.AZURE else None
+    return asked or target.upstream.api_version
+
+
+def _has_usage_chunks(call: Call, target: Target) -> bool:
+    return target.upstream.kind is not UpstreamKind.AZURE or _api_version(call, target) >= _USAGE_CHUNKS_SINCE
+
+
+def _credential(target: Target) -> Headers:
+    key = target.upstream.key
+    if target.upstream.kind is UpstreamKind.OPENAI:
+        return (("authorization", f"Bearer {key}"),)
+    return (("api-key", key),)
+
+
+def _accept_encoding(call: Call, *, rewrites: bool) -> tuple[str, str]:
+    """Only what the usage reader can read; nothing where events are to be taken out."""
+    offered = get(call.request.headers, "accept-encoding") or ""
+    return ("accept-encoding", "gzip" if "gzip" in offered and not rewrites else "identity")
+
+
+def _body(call: Call, target: Target, *, asks_usage: bool) -> bytes:
+    operation = call.route.operation
+    in_path = operation.in_deployment and target.upstream.kind is UpstreamKind.AZURE
+    names_deployment = operation.names_model and not in_path
+    if operation.form is Form.MULTIPART:
+        return _multipart_body(call, target) if names_deployment else call.body
+    changes: dict[str, msgspec.Raw] = {}
+    if names_deployment:
+        name = msgspec.json.encode(target.deployment.deployment)
+        if bytes(call.fields.get("model", b"")) != name:
+            changes["model"] = msgspec.Raw(name)
+    if asks_usage:
+        options = field(call.fields, "stream_options", dict[str, msgspec.Raw]) or {}
+        changes["stream_options"] = msgspec.Raw(msgspec.json.encode(options | {"include_usage": True}))
+    return msgspec.json.encode({**call.fields, **changes}) if changes else call.body
+
+
+def _multipart_body(call: Call, target: Target) -> bytes:
+    named = model_part(call.body, call.request)
+    deployment = target.deployment.deployment
+    if named is None:
+        return multipart.with_field(call.body, get(call.request.headers, "content-type") or "", "model", deployment)
+    return call.body if named.value == deployment else multipart.replaced(call.body, named, deployment)
