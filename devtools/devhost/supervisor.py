@@ -31,6 +31,8 @@ def supervise(options: Options) -> int:
         print(f"Port {options.port} is unavailable: {error.strerror}", flush=True)
         return 1
     with listener:
+        # Inherited by each connection: asyncio sets it only on sockets that name their protocol, and these do not.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return _keep_worker(dataclasses.replace(options, port=listener.getsockname()[1]), listener)
 
 
