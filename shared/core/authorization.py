@@ -1,0 +1,61 @@
+"""What a client may do.
+
+Rule: a model that a client may not use does not exist for it; an operation that it may not use is refused by name.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from shared.core.configuration import Client, Pool
+from shared.core.errors import NotFound, PermissionDenied
+from shared.core.operations import Operation
+
+
+def check_operation(client: Client, operation: Operation) -> None:
+    """Raises PermissionDenied for an operation that is not among the client's."""
+    allowed = client.operations
+    if allowed is not None and not any(_covers(name, operation.name) for name in allowed):
+        raise PermissionDenied(f"This key may not use '{operation.name}'.", code="operation_not_allowed")
+
+
+def pool_of(client: Client, pools: Mapping[str, Pool], model: str) -> Pool:
+    """The pool that serves what the client calls `model`. Raises NotFound, also where it may not use it."""
+    pool = pools.get(model)
+    if pool is None or not _may_use(client, pool):
+        raise NotFound(
+            f"The model '{model}' does not exist or you do not have access to it.",
+            code="model_not_found",
+            param="model",
+        )
+    return pool
+
+
+class ModelObject(msgspec.Struct, frozen=True, kw_only=True):
+    """A model as `GET /v1/models` shows it. When it was made and by whom is the upstream's business."""
+
+    id: str
+    object: str = "model"
+    created: int = 0
+    owned_by: str = "tollgate"
+
+
+class ModelList(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer of `GET /v1/models`."""
+
+    object: str = "list"
+    data: tuple[ModelObject, ...]
+
+
+def models_of(client: Client, pools: Mapping[str, Pool]) -> ModelList:
+    """The models that the client may use, by every name they have."""
+    names = sorted(name for name, pool in pools.items() if _may_use(client, pool))
+    return ModelList(data=tuple(ModelObject(id=name) for name in names))
+
+
+def _may_use(client: Client, pool: Pool) -> bool:
+    return client.models is None or pool.model.name in client.models
+
+
+def _covers(allowed: str, name: str) -> bool:
+    return name == allowed or name.startswith(f"{allowed}.")

@@ -1,0 +1,76 @@
+"""Which client an object belongs to and which upstream holds it: responses, files, batches, threads and their like.
+
+    PartitionKey    RowKey
+    <object id>     object      the StoredObject, and when it expires
+
+Rule: an object's first owner stays its owner. What is not in the table is nobody's, and so not found.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from datetime import datetime
+
+from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
+from azure.data.tables.aio import TableClient
+
+from shared.core.references import StoredObject, lifetime
+from shared.tables import Entity, create_if_missing, properties_of, value_of
+
+_ROW = "object"
+_CACHED = 10_000
+
+
+class Objects:
+    """One table, and a cache of what was found in it: owner and upstream of an object never change."""
+
+    def __init__(self, table: TableClient) -> None:
+        self._table = table
+        self._cache: OrderedDict[str, StoredObject] = OrderedDict()
+
+    async def find(self, object_id: str) -> StoredObject | None:
+        """The object, or None where it is unknown."""
+        if cached := self._cache.get(object_id):
+            return cached
+        try:
+            entity = await self._table.get_entity(object_id, _ROW)
+        except ResourceNotFoundError:
+            return None
+        return self._remember(value_of(entity, StoredObject, {"object_id": object_id}))
+
+    async def register(self, objects: Iterable[StoredObject], now: datetime) -> None:
+        """Keeps objects that are new. One that is known keeps its owner."""
+        for stored in objects:
+            if stored.object_id in self._cache:
+                continue
+            expires_after = lifetime(stored.object_id)
+            entity: Entity = {"PartitionKey": stored.object_id, "RowKey": _ROW} | properties_of(stored)
+            if expires_after:
+                entity["ExpiresAt"] = now + expires_after
+            try:
+                await self._table.create_entity(entity)
+            except ResourceExistsError:
+                await self.find(stored.object_id)
+            else:
+                self._remember(stored)
+
+    async def remove_expired(self, now: datetime) -> int:
+        """Deletes the rows of objects whose upstream has deleted them by now. Returns how many."""
+        query = self._table.query_entities(
+            "ExpiresAt lt @now", parameters={"now": now}, select=["PartitionKey", "RowKey"]
+        )
+        gone = [entity["PartitionKey"] async for entity in query]
+        for object_id in gone:
+            await self._table.delete_entity(object_id, _ROW)
+        return len(gone)
+
+    async def prepare(self) -> None:
+        await create_if_missing(self._table)
+
+    async def close(self) -> None:
+        await self._table.close()
+
+    def _remember(self, stored: StoredObject) -> StoredObject:
+        self._cache[stored.object_id] = stored
+        if len(self._cache) > _CACHED:
+            self._cache.popitem(last=False)
+        return stored

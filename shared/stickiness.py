@@ -1,0 +1,89 @@
+"""Calls on stored objects go to the upstream that holds them, for the client that owns them.
+
+Rule: the resource, not the deployment, holds an object. What belongs to another client is not found, wherever its id stands.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+import msgspec
+
+from shared.core.calls import Call
+from shared.core.configuration import Client, Target
+from shared.core.errors import BadRequest, NotFound
+from shared.core.operations import Form
+from shared.core.references import StoredObject, ids_in
+from shared.objects import Objects
+
+
+async def upstream_of(call: Call, objects: Objects) -> str | None:
+    """The upstream that holds what the call speaks of; None where it speaks of nothing that is stored.
+
+    Raises NotFound for an object that is not the client's, BadRequest where the objects live apart.
+    """
+    upstreams = set()
+    if call.route.object_id is not None:
+        stored = await objects.find(call.route.object_id)
+        if stored is None:
+            raise _not_found(call.route.object_id)
+        upstreams.add(_own(stored, call.client).upstream)
+    if call.route.operation.form is Form.JSON:
+        for object_id in ids_in(call.body):
+            if stored := await objects.find(object_id):
+                upstreams.add(_own(stored, call.client).upstream)
+    if len(upstreams) > 1:
+        raise BadRequest("The objects that this request names are on different upstreams and cannot be used together.")
+    return upstreams.pop() if upstreams else None
+
+
+def on_upstream(targets: Iterable[Target], upstream: str | None, model: str) -> tuple[Target, ...]:
+    """The targets on that upstream; all where it is None. Raises BadRequest where the model is not there."""
+    there = tuple(target for target in targets if upstream is None or target.upstream.name == upstream)
+    if not there:
+        raise BadRequest(
+            f"The model '{model}' is not deployed where the objects that this request names are.", param="model"
+        )
+    return there
+
+
+async def remember(call: Call, target: Target, answer: bytes, objects: Objects, now: datetime) -> None:
+    """Notes the objects that an answer speaks of as the client's."""
+    found = ids_in(answer)
+    await objects.register(
+        (StoredObject(object_id=each, client_id=call.client.id, upstream=target.upstream.name) for each in found), now
+    )
+
+
+async def only_own(call: Call, answer: bytes, objects: Objects) -> bytes:
+    """A list without the objects that are not the client's; as it came where they all are."""
+    try:
+        fields = msgspec.json.decode(answer, type=dict[str, msgspec.Raw])
+        items = msgspec.json.decode(fields["data"], type=list[msgspec.Raw])
+        ids = [msgspec.json.decode(item, type=_Item).id for item in items]
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError):
+        return answer  # no list: an error, say
+    owners = [await objects.find(object_id) for object_id in ids]
+    own = [
+        (object_id, item)
+        for object_id, item, owner in zip(ids, items, owners, strict=True)
+        if owner and owner.client_id == call.client.id
+    ]
+    if len(own) == len(items):
+        return answer
+    ends = {"first_id": own[0][0], "last_id": own[-1][0]} if own else {"first_id": None, "last_id": None}
+    changed = {"data": [item for _, item in own]} | {name: end for name, end in ends.items() if name in fields}
+    return msgspec.json.encode({**fields, **changed})
+
+
+class _Item(msgspec.Struct):
+    id: str
+
+
+def _own(stored: StoredObject, client: Client) -> StoredObject:
+    if stored.client_id != client.id:
+        raise _not_found(stored.object_id)
+    return stored
+
+
+def _not_found(object_id: str) -> NotFound:
+    return NotFound(f"No object with the id '{object_id}' was found.")
