@@ -133,7 +133,8 @@ def start_simulator(family: Family, settings: Mapping[str, str]) -> str:
 def start_app(family: Family, app_port: int, settings: Mapping[str, str]) -> None:
     """The app, in Core Tools when they are installed, else in the dev host."""
     func = shutil.which("func")
-    command = [func, "start"] if func else [sys.executable, "-m", "devtools.devhost"]
+    # After a kill -9, what the app had taken from the queue comes back after the lease: soon, here.
+    command = [func, "start"] if func else [sys.executable, "-m", "devtools.devhost", "--queue-lease", "30"]
     # Core Tools take the Python of the active virtual environment.
     env = {**settings, "VIRTUAL_ENV": sys.prefix, "PATH": f"{sys.prefix}/bin{os.pathsep}{settings['PATH']}"}
     child = family.add(
