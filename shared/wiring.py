@@ -17,7 +17,8 @@ from azure.data.tables.aio import TableServiceClient
 from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
 
-from shared.core.configuration import Configuration, ConfigurationInvalid, parse
+from shared.core.configuration import Configuration, parse
+from shared.core.document_problems import ConfigurationInvalid
 from shared.core.errors import NotReady
 from shared.proxying import Gateway
 from shared.publishing import Publisher

@@ -5,8 +5,6 @@ once, and named by where it stands and what would mend it.
 """
 
 import re
-import tomllib
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from enum import StrEnum
@@ -15,19 +13,13 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from shared.core.document_lines import Place
+from shared.core.document_problems import Problem, decode, invalid
 from shared.core.keys import KeyHash
 
 PositiveInt = Annotated[int, msgspec.Meta(ge=1)]
 
 _SETTING_REFERENCE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
-
-
-class ConfigurationInvalid(Exception):
-    """The document cannot be used. `problems` says why, a sentence each."""
-
-    def __init__(self, problems: Iterable[str]) -> None:
-        self.problems = tuple(problems)
-        super().__init__("; ".join(self.problems))
 
 
 class UpstreamKind(StrEnum):
@@ -135,7 +127,9 @@ class Client(_Value, frozen=True):
     limits: Limits = Limits()
 
 
-class _Document(_Value, frozen=True):
+class Document(_Value, frozen=True):
+    """The document as it is written."""
+
     upstreams: tuple[Upstream, ...] = ()
     models: tuple[Model, ...] = ()
     deployments: tuple[Deployment, ...] = ()
@@ -163,6 +157,8 @@ class Configuration(msgspec.Struct, frozen=True):
     """By every name that a client may ask for: a model's own and its aliases."""
     keys_by_id: Mapping[str, tuple[KeyHash, Client]]
     upstreams: tuple[Upstream, ...]
+    document: Document
+    """What it was made of; references to settings stand in it as such."""
 
 
 def parse(text: str, settings: Mapping[str, str]) -> Configuration:
@@ -170,19 +166,20 @@ def parse(text: str, settings: Mapping[str, str]) -> Configuration:
 
     `$NAME` in an upstream's `key` and `url` is replaced by the setting NAME. Raises ConfigurationInvalid.
     """
-    document = _decode(text)
+    document = decode(text, Document)
     problems = [*_duplicates(document), *_broken_references(document), *_unusable_upstreams(document, settings)]
     if problems:
-        raise ConfigurationInvalid(problems)
+        raise invalid(text, problems)
     upstreams = {upstream.name: _resolve(upstream, settings) for upstream in document.upstreams}
     return Configuration(
         pools=_pools(document, upstreams),
         keys_by_id={key.id: (key, client) for client in document.clients for key in client.keys},
         upstreams=tuple(upstreams.values()),
+        document=document,
     )
 
 
-def _pools(document: _Document, upstreams: Mapping[str, Upstream]) -> Mapping[str, Pool]:
+def _pools(document: Document, upstreams: Mapping[str, Upstream]) -> Mapping[str, Pool]:
     targets: dict[str, tuple[Target, ...]] = {}
     for deployment in document.deployments:
         named = msgspec.structs.replace(deployment, deployment=deployment.deployment or deployment.model)
@@ -193,52 +190,57 @@ def _pools(document: _Document, upstreams: Mapping[str, Upstream]) -> Mapping[st
     return pools | {alias: pools[model.name] for model in document.models for alias in model.aliases}
 
 
-def _decode(text: str) -> _Document:
-    try:
-        if text.lstrip().startswith("{"):
-            return msgspec.json.decode(text, type=_Document)
-        return msgspec.convert(tomllib.loads(text), _Document)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationInvalid([f"not valid TOML: {error}"]) from error
-    except msgspec.DecodeError as error:  # ValidationError, which names the place, is one of these
-        raise ConfigurationInvalid([str(error)]) from error
-
-
-def _duplicates(document: _Document) -> Iterable[str]:
-    groups: dict[str, Iterable[str]] = {
-        "upstream": (upstream.name for upstream in document.upstreams),
-        "deployment": (deployment.name for deployment in document.deployments),
-        "model": (model.name for model in document.models),
+def _duplicates(document: Document) -> Iterable[Problem]:
+    models = {deployment.model: index for index, deployment in reversed([*enumerate(document.deployments)])}
+    groups: dict[str, Iterable[tuple[Place, str]]] = {
+        "upstream": ((("upstreams", n, "name"), upstream.name) for n, upstream in enumerate(document.upstreams)),
+        "deployment": ((("deployments", n, "name"), each.name) for n, each in enumerate(document.deployments)),
+        "model": ((("models", n, "name"), model.name) for n, model in enumerate(document.models)),
         "model or alias": (
-            *{deployment.model for deployment in document.deployments},
-            *(alias for model in document.models for alias in model.aliases),
+            *((("deployments", n, "model"), model) for model, n in models.items()),
+            *((("models", n, "aliases"), alias) for n, model in enumerate(document.models) for alias in model.aliases),
         ),
-        "client": (client.id for client in document.clients),
-        "client key": (key.id for client in document.clients for key in client.keys),
+        "client": ((("clients", n, "id"), client.id) for n, client in enumerate(document.clients)),
+        "client key": (
+            (("clients", n, "keys", k, "id"), key.id)
+            for n, client in enumerate(document.clients)
+            for k, key in enumerate(client.keys)
+        ),
     }
     for kind, names in groups.items():
-        for name, count in Counter(names).items():
-            if count > 1:
-                yield f"{kind} {name!r} stands {count} times: names must be unique"
+        places: dict[str, list[Place]] = {}
+        for place, name in names:
+            places.setdefault(name, []).append(place)
+        for name, standing in places.items():
+            if len(standing) > 1:
+                yield standing[-1], f"{kind} {name!r} stands {len(standing)} times: names must be unique"
 
 
-def _broken_references(document: _Document) -> Iterable[str]:
+def _broken_references(document: Document) -> Iterable[Problem]:
     known = {upstream.name for upstream in document.upstreams}
-    for deployment in document.deployments:
+    for index, deployment in enumerate(document.deployments):
         if deployment.upstream not in known:
-            yield f"deployment {deployment.name!r} names the upstream {deployment.upstream!r}, which is not defined"
+            what = f"deployment {deployment.name!r} names the upstream {deployment.upstream!r}, which is not defined"
+            remedy = f"define it, or name one of {', '.join(sorted(known))}" if known else "define it under upstreams"
+            yield ("deployments", index, "upstream"), f"{what}: {remedy}"
     served = {deployment.model for deployment in document.deployments}
-    for model in document.models:
+    for index, model in enumerate(document.models):
         if model.name not in served:
-            yield f"model {model.name!r} has no deployment: add one, or take the model out"
+            yield (
+                ("models", index, "name"),
+                f"model {model.name!r} has no deployment: add one, or take the model out",
+            )
 
 
-def _unusable_upstreams(document: _Document, settings: Mapping[str, str]) -> Iterable[str]:
-    for upstream in document.upstreams:
-        for name in _unset(f"{upstream.url} {upstream.key}", settings):
-            yield f"upstream {upstream.name!r} refers to ${name}, which is not set: add that setting"
+def _unusable_upstreams(document: Document, settings: Mapping[str, str]) -> Iterable[Problem]:
+    for index, upstream in enumerate(document.upstreams):
+        for field, text in (("url", upstream.url), ("key", upstream.key)):
+            for name in _unset(text, settings):
+                what = f"upstream {upstream.name!r} refers to ${name}, which is not set: add that setting"
+                yield ("upstreams", index, field), what
         if not _unset(upstream.url, settings) and not _is_address(_fill(upstream.url, settings)):
-            yield f"upstream {upstream.name!r} has the url {upstream.url!r}: write it as https://host, with its path"
+            what = f"upstream {upstream.name!r} has the url {upstream.url!r}: write it as https://host, with its path"
+            yield ("upstreams", index, "url"), what
 
 
 def _unset(text: str, settings: Mapping[str, str]) -> list[str]:
