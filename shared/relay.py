@@ -6,12 +6,15 @@ the terminal event is held until the call's record is durable.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from shared.core.call_record import Outcome
 from shared.core.errors import GatewayError, UpstreamFailed, to_openai_json
 from shared.core.tap import StreamTap
 from shared.upstream import UpstreamError, UpstreamResponse
+
+_log = logging.getLogger(__name__)
 
 type Close = Callable[["Relay"], Awaitable[None]]
 """Makes the end of the call durable. Raises GatewayError."""
@@ -31,6 +34,9 @@ class Relay:
         self._drain_timeout_s = drain_timeout_s
         self._for_client: list[bytes] = []
         self._held: list[bytes] = []
+        self._is_cut = False
+        """Whether what the client has got ends inside an event."""
+        self._is_reading = True
         self._arrived = asyncio.Event()
         self._task = asyncio.create_task(self._run())
 
@@ -50,7 +56,8 @@ class Relay:
         if not self._task.done():
             self.outcome = Outcome.CLIENT_CLOSED
             await asyncio.wait([self._task], timeout=self._drain_timeout_s)
-            self._task.cancel()  # does nothing where it has ended
+            if self._is_reading:
+                self._task.cancel()
         await asyncio.wait([self._task])
 
     async def _run(self) -> None:
@@ -61,7 +68,11 @@ class Relay:
             failure = self._failed(error.reason)
         except asyncio.CancelledError:
             self.error = f"not read to its end within {self._drain_timeout_s:g} s after the client had gone"
+        except Exception as error:  # noqa: BLE001 - a defect of ours must not leave the client waiting and the call open
+            _log.exception("relay failed")
+            failure = self._failed(f"unexpected: {error!r}")
         finally:
+            self._is_reading = False
             await self._response.close()
         try:
             await self._close(self)
@@ -77,11 +88,14 @@ class Relay:
         self._hand_on(self.tap.end())
 
     def _hand_on(self, chunk: bytes) -> None:
+        if not chunk:
+            return
         if self.tap.done:
             self._held.append(chunk)
-        elif chunk:
-            self._for_client.append(chunk)
-            self._arrived.set()
+            return
+        self._for_client.append(chunk)
+        self._is_cut = self.tap.is_inside_event
+        self._arrived.set()
 
     def _failed(self, reason: str) -> GatewayError:
         self.error = reason
@@ -91,5 +105,5 @@ class Relay:
 
     def _error_event(self, failure: GatewayError) -> bytes:
         """The headers are long gone: the stream itself has to tell, as OpenAI's does."""
-        cut = b"\n\n" if self.tap.is_inside_event else b""
+        cut = b"\n\n" if self._is_cut else b""
         return cut + b"data: " + to_openai_json(failure) + b"\n\n"

@@ -47,7 +47,7 @@ def test_a_wrong_value_names_its_setting_and_says_what_it_is_for(name: str, text
 
 def test_all_problems_are_told_at_once() -> None:
     with pytest.raises(SettingsInvalid) as caught:
-        read_settings({name: "x y" for name in [*NUMBERS, PREFIX]})
+        read_settings(dict.fromkeys([*NUMBERS, PREFIX], "x y"))
     assert {problem.split()[0] for problem in caught.value.problems} == {*NUMBERS, PREFIX}
     assert str(caught.value) == "; ".join(caught.value.problems)
 
