@@ -1,0 +1,57 @@
+"""Where tests keep things: parts of a Storage account that nothing else uses, and one that is away."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from azure.data.tables.aio import TableServiceClient
+from azure.storage.blob.aio import BlobServiceClient
+
+from devtools.azurite import Ports, connection_string
+from shared.core.events import Event
+from shared.core.ledger import UsageEntry
+from shared.quarantine import Quarantine
+from shared.sinks.archive import Archive
+from shared.sinks.ledger import Ledger
+from shared.usage_table import UsageTable
+
+AWAY = connection_string(Ports(blob=9, queue=9, table=9))  # the discard port: nobody listens
+
+
+@dataclass(frozen=True)
+class Storage:
+    """The parts that keep."""
+
+    archive: Archive
+    ledger: Ledger
+    usage: UsageTable
+    quarantine: Quarantine
+
+    async def entry(self, event: Event) -> UsageEntry:
+        """The call's ledger line."""
+        (entry,) = [each for each in await self.entries(event) if each.call_id == event.record.call_id]
+        return entry
+
+    async def entries(self, event: Event) -> list[UsageEntry]:
+        """All lines of the call's hour."""
+        return [entry async for entry in self.ledger.entries(f"{event.record.opened_at:%Y%m%d%H}")]
+
+    async def dirty(self) -> list[str]:
+        return [dirty.hour for dirty in await self.ledger.dirty_hours()]
+
+
+@asynccontextmanager
+async def storage_at(connection: str, prefix: str, **options: int) -> AsyncIterator[Storage]:
+    """Parts named after `prefix`, not prepared."""
+    blobs = BlobServiceClient.from_connection_string(connection, **options)
+    tables = TableServiceClient.from_connection_string(connection, **options)
+    async with blobs, tables:
+        parts = Storage(
+            archive=Archive(blobs.get_container_client(f"{prefix}-archive")),
+            ledger=Ledger(tables.get_table_client(f"{prefix}Ledger")),
+            usage=UsageTable(tables.get_table_client(f"{prefix}Usage")),
+            quarantine=Quarantine(blobs.get_container_client(f"{prefix}-quarantine")),
+        )
+        yield parts
+        for part in (parts.archive, parts.ledger, parts.usage, parts.quarantine):
+            await part.close()
