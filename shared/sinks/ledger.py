@@ -14,8 +14,8 @@ from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 from azure.core import MatchConditions
-from azure.core.exceptions import ResourceModifiedError, ResourceNotFoundError
-from azure.data.tables import TransactionOperation, UpdateMode
+from azure.core.exceptions import ResourceModifiedError
+from azure.data.tables import TableTransactionError, TransactionOperation, UpdateMode
 from azure.data.tables.aio import TableClient
 
 from shared.core.call_record import Outcome, UsageSource
@@ -26,6 +26,8 @@ from shared.tables import Entity, create_if_missing, properties_of, value_of
 _DIRTY = "dirty"
 _TRANSACTION_LIMIT = 100
 """Entities in one transaction (https://learn.microsoft.com/rest/api/storageservices/performing-entity-group-transactions)."""
+
+_GONE_OR_CHANGED = frozenset({404, 412})
 
 
 class DirtyHour(msgspec.Struct, frozen=True):
@@ -98,13 +100,14 @@ class Ledger:
 
     async def clear_dirty(self, dirty: DirtyHour) -> bool:
         """Takes the mark away. False where the hour was marked again, or cleared by another, since `dirty` was read."""
+        mark: Entity = {"PartitionKey": _DIRTY, "RowKey": dirty.hour}
+        if_unchanged = {"etag": dirty.etag, "match_condition": MatchConditions.IfNotModified}
         try:
-            await self._table.delete_entity(
-                {"PartitionKey": _DIRTY, "RowKey": dirty.hour},
-                etag=dirty.etag,
-                match_condition=MatchConditions.IfNotModified,
-            )
-        except (ResourceModifiedError, ResourceNotFoundError):
+            # In a transaction, because delete_entity keeps silent about an entity that is gone.
+            await self._table.submit_transaction([(TransactionOperation.DELETE, mark, if_unchanged)])
+        except TableTransactionError as error:
+            if error.status_code not in _GONE_OR_CHANGED:
+                raise
             return False
         return True
 
