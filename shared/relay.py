@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from shared.core.call_record import Outcome
 from shared.core.errors import GatewayError, UpstreamFailed, to_openai_json
-from shared.core.tap import StreamTap
+from shared.core.tap import PassTap, StreamTap
 from shared.upstream import UpstreamError, UpstreamResponse
 
 _log = logging.getLogger(__name__)
@@ -23,12 +23,15 @@ type Close = Callable[["Relay"], Awaitable[None]]
 class Relay:
     """One stream. Created and used within one event loop."""
 
-    def __init__(self, response: UpstreamResponse, tap: StreamTap, close: Close, drain_timeout_s: float) -> None:
+    def __init__(
+        self, response: UpstreamResponse, tap: StreamTap | PassTap, close: Close, drain_timeout_s: float
+    ) -> None:
         self.tap = tap
         self.received: list[bytes] = []
         """The body as the upstream sent it."""
         self.outcome = Outcome.COMPLETED
         self.error: str | None = None
+        self._failure: GatewayError | None = None
         self._response = response
         self._close = close
         self._drain_timeout_s = drain_timeout_s
@@ -49,6 +52,8 @@ class Relay:
             for chunk in ready:
                 yield chunk
             if self._task.done() and not self._for_client:
+                if self._failure and not self.tap.tells_errors:
+                    raise self._failure  # all that is left is to break off, so that the client notices
                 return
 
     async def finish(self) -> None:
@@ -61,24 +66,26 @@ class Relay:
         await asyncio.wait([self._task])
 
     async def _run(self) -> None:
-        failure: GatewayError | None = None
         try:
             await self._read()
         except UpstreamError as error:
-            failure = self._failed(error.reason)
+            self._failed(error.reason)
         except asyncio.CancelledError:
             self.error = f"not read to its end within {self._drain_timeout_s:g} s after the client had gone"
         except Exception as error:  # noqa: BLE001 - a defect of ours must not leave the client waiting and the call open
             _log.exception("relay failed")
-            failure = self._failed(f"unexpected: {error!r}")
+            self._failed(f"unexpected: {error!r}")
         finally:
             self._is_reading = False
             await self._response.close()
         try:
             await self._close(self)
         except GatewayError as error:
-            failure = error
-        self._for_client += [self._error_event(failure)] if failure else self._held
+            self._failure = error
+        if self._failure is None:
+            self._for_client += self._held
+        elif self.tap.tells_errors:
+            self._for_client.append(self._error_event(self._failure))
         asyncio.get_running_loop().call_soon(self._arrived.set)  # once this task is done
 
     async def _read(self) -> None:
@@ -97,11 +104,11 @@ class Relay:
         self._is_cut = self.tap.is_inside_event
         self._arrived.set()
 
-    def _failed(self, reason: str) -> GatewayError:
+    def _failed(self, reason: str) -> None:
         self.error = reason
+        self._failure = UpstreamFailed("The upstream broke off in the middle of its answer.")
         if self.outcome is Outcome.COMPLETED:
             self.outcome = Outcome.UPSTREAM_ERROR
-        return UpstreamFailed("The upstream broke off in the middle of its answer.")
 
     def _error_event(self, failure: GatewayError) -> bytes:
         """The headers are long gone: the stream itself has to tell, as OpenAI's does."""

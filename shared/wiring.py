@@ -20,6 +20,7 @@ from azure.storage.queue.aio import QueueServiceClient
 from shared.core.configuration import Configuration, parse
 from shared.core.document_problems import ConfigurationInvalid
 from shared.core.errors import NotReady
+from shared.objects import Objects
 from shared.proxying import Gateway
 from shared.publishing import Publisher
 from shared.quarantine import Quarantine
@@ -103,9 +104,10 @@ async def _make() -> Services:
     archive = Archive(blobs.get_container_client(f"{settings.prefix}-archive"))
     quarantine = Quarantine(blobs.get_container_client(f"{settings.prefix}-quarantine"))
     ledger = Ledger(tables.get_table_client(f"{settings.prefix}Ledger"))
+    objects = Objects(tables.get_table_client(f"{settings.prefix}Objects"))
     usage = UsageTable(tables.get_table_client(f"{settings.prefix}Usage"))
     async with asyncio.TaskGroup() as group:
-        for part in (transport, archive, quarantine, ledger, usage):
+        for part in (transport, archive, quarantine, ledger, objects, usage):
             group.create_task(part.prepare())
     configuration, problems = _configuration(settings)
     gateway = (
@@ -116,6 +118,7 @@ async def _make() -> Services:
             configuration=configuration,
             upstreams=Upstreams(settings),
             publisher=Publisher(transport, archive),
+            objects=objects,
             now=now,
         )
     )

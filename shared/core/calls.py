@@ -41,6 +41,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     """What the client calls it; empty where the operation needs none."""
     stream: bool
+    stores: bool
+    """Whether the upstream keeps what comes of it as an object."""
     wants_usage: bool
     """Whether the client itself asked for the usage chunk."""
     api_version: str | None
@@ -73,6 +75,7 @@ def understand(
         route=route,
         model=model or "",
         stream=bool(field(fields, "stream", bool)),
+        stores=_stores(operation.stores, field(fields, "store", bool)),
         wants_usage=bool(options and options.include_usage),
         api_version=_query_value(request.query, "api-version"),
         end_user=field(fields, "safety_identifier", str) or field(fields, "user", str),
@@ -115,6 +118,12 @@ def _json_fields(body: bytes, *, required: bool) -> Fields:
         return msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"The request body is not a JSON object: {error}", code="invalid_json") from error
+
+
+def _stores(by_default: bool | None, stated: bool | None) -> bool:
+    if by_default is None:
+        return False
+    return by_default if stated is None else stated
 
 
 def _query_value(query: str, name: str) -> str | None:

@@ -156,7 +156,8 @@ class Configuration(msgspec.Struct, frozen=True):
     pools: Mapping[str, Pool]
     """By every name that a client may ask for: a model's own and its aliases."""
     keys_by_id: Mapping[str, tuple[KeyHash, Client]]
-    upstreams: tuple[Upstream, ...]
+    homes: tuple[Target, ...]
+    """The upstreams as such, for calls that need no model: those that no stored object sends elsewhere go to the first."""
     document: Document
     """What it was made of; references to settings stand in it as such."""
 
@@ -174,7 +175,7 @@ def parse(text: str, settings: Mapping[str, str]) -> Configuration:
     return Configuration(
         pools=_pools(document, upstreams),
         keys_by_id={key.id: (key, client) for client in document.clients for key in client.keys},
-        upstreams=tuple(upstreams.values()),
+        homes=tuple(Target(Deployment(name="", model="", upstream=name), each) for name, each in upstreams.items()),
         document=document,
     )
 

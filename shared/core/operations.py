@@ -58,6 +58,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """Reads a JSON body, or the data of one SSE event, of the answer."""
     usage_chunk: bool = False
     """Whether a stream tells its usage only when `stream_options.include_usage` asks for it."""
+    stores: bool | None = None
+    """Whether what comes of it is kept as an object by the upstream, unless the field `store` says otherwise; None: never."""
     lists: bool = False
     """Whether the answer is a list of objects, of which a client may see its own only."""
     local: bool = False
@@ -71,6 +73,7 @@ def _inference(
     parse: Callable[[bytes], Part] = parse_object,
     *,
     usage_chunk: bool = False,
+    stores: bool | None = None,
 ) -> Operation:
     """An operation whose body names a model that Azure has as a deployment."""
     return Operation(
@@ -82,6 +85,7 @@ def _inference(
         in_deployment=True,
         parse=parse,
         usage_chunk=usage_chunk,
+        stores=stores,
     )
 
 
@@ -95,12 +99,13 @@ def _objects(table: str, *, names_model: frozenset[str] = frozenset()) -> Iterab
             path=path,
             form=Form(form[0]) if form else Form.JSON if method == "POST" else Form.NONE,
             names_model=name in names_model,
-            lists=method == "GET" and not path.endswith(("}", "/content")),
+            stores=True,
+            lists=method == "GET" and "{" not in path,
         )
 
 
 CATALOGUE: tuple[Operation, ...] = (
-    _inference("chat.completions", "chat/completions", parse=parse_chat, usage_chunk=True),
+    _inference("chat.completions", "chat/completions", parse=parse_chat, usage_chunk=True, stores=False),
     _inference("completions", "completions", parse=parse_chat, usage_chunk=True),
     _inference("embeddings", "embeddings", parse=parse_chat),
     _inference("images.generate", "images/generations"),
@@ -117,7 +122,7 @@ CATALOGUE: tuple[Operation, ...] = (
         names_model=True,
         default_model="omni-moderation-latest",
     ),
-    Operation(name="responses", method="POST", path="responses", form=Form.JSON, names_model=True),
+    Operation(name="responses", method="POST", path="responses", form=Form.JSON, names_model=True, stores=True),
     Operation(name="models.list", method="GET", path="models", local=True),
     Operation(name="models.retrieve", method="GET", path="models/{model}", local=True),
     *_objects(
@@ -255,7 +260,7 @@ def match(method: str, path: str) -> Route:
     operation = methods.get(method)
     if operation is None:
         raise MethodNotAllowed(f"Not allowed to {method} on {path}. (HINT: make it {' or '.join(sorted(methods))}.)")
-    if model is not None and not operation.in_deployment:
+    if style is UrlStyle.AZURE and operation.in_deployment is (model is None):
         raise _unknown(method, path)
     return Route(operation, style, rest, model, _first_id(operation, parts))
 

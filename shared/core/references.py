@@ -12,6 +12,7 @@ import msgspec
 _KINDS: dict[str, timedelta | None] = {
     # What an id begins with, and how long the upstream keeps the object; None: until it is deleted.
     "asst": None,
+    "chatcmpl": timedelta(days=31),
     "batch": None,
     "cntr": timedelta(hours=1),
     "conv": None,

@@ -20,6 +20,9 @@ _NOT_READABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # the
 class StreamTap:
     """Reads the events of one stream."""
 
+    tells_errors = True
+    """Whether an error can be told within the stream."""
+
     def __init__(self, operation: Operation, *, drop_usage_chunk: bool, encoding: str | None = None) -> None:
         self._operation = operation
         self._drop = drop_usage_chunk and encoding in (None, "identity")  # encoded bytes cannot be cut into events
@@ -71,6 +74,24 @@ class StreamTap:
             return False
         self.reading = self.reading.after(part)
         return self._drop and part.only_usage
+
+
+class PassTap:
+    """Lets bytes pass that are neither JSON nor events: audio, files."""
+
+    reading = Reading()
+    done = False
+    unreadable = 0
+    is_inside_event = False
+    tells_errors = False
+
+    def feed(self, chunk: bytes) -> bytes:
+        """All of it."""
+        return chunk
+
+    def end(self) -> bytes:
+        """Nothing more."""
+        return b""
 
 
 def read_body(operation: Operation, body: bytes, encoding: str | None) -> Reading:

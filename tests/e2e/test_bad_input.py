@@ -30,7 +30,7 @@ CASES: dict[str, tuple[str, str, str | None, Any, int, str | None]] = {
     "JSON that is no object": ("POST", "/v1/chat/completions", None, b"[1, 2]", 400, "invalid_json"),
     "bytes that are no text": ("POST", "/v1/chat/completions", None, b'{"model": "\xff\xfe"}', 400, None),
     "no body": ("POST", "/v1/chat/completions", None, b"", 400, "invalid_json"),
-    "a wrong method": ("GET", "/v1/chat/completions", None, None, 405, "method_not_supported"),
+    "a wrong method": ("PUT", "/v1/chat/completions", None, None, 405, "method_not_supported"),
     "an unknown URL": ("POST", "/v1/chat/complections", None, GOOD, 404, "unknown_url"),
     "an unknown Azure URL": ("POST", "/openai/chat/completions", None, GOOD, 404, "unknown_url"),
 }  # fmt: skip

@@ -1,0 +1,138 @@
+"""The way back: an upstream's answer to the client, and how the call ended into the record.
+
+Rule: a stream is relayed as it comes; a JSON answer is passed on whole. Either way its end is durable before the client has
+all of it, and so is the ownership of the objects that it speaks of.
+"""
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+
+import msgspec
+
+from shared import stickiness
+from shared.attempting import TRY_NEXT
+from shared.core.accounting import Ending, Served, close_record
+from shared.core.archive import ArchivedCall
+from shared.core.call_record import CallRecord, Outcome
+from shared.core.calls import Call
+from shared.core.errors import NotReady, UpstreamFailed
+from shared.core.headers import get
+from shared.core.tap import PassTap, StreamTap, read_body
+from shared.objects import Objects
+from shared.publishing import Publisher
+from shared.relay import Relay
+from shared.transports import TransportDown
+from shared.upstream import UpstreamError, UpstreamResponse
+
+_log = logging.getLogger(__name__)
+
+
+class Exchange(msgspec.Struct, frozen=True, kw_only=True):
+    """A call that a deployment has answered: the headers are in, the body is still to be read."""
+
+    call: Call
+    record: CallRecord
+    served: Served
+    response: UpstreamResponse
+
+    @property
+    def encoding(self) -> str | None:
+        return get(self.served.headers, "content-encoding")
+
+    @property
+    def media_type(self) -> str:
+        return (get(self.served.headers, "content-type") or "").partition(";")[0].strip().lower()
+
+
+class Answering:
+    """One per process. Holds no state of any call."""
+
+    def __init__(
+        self, *, publisher: Publisher, objects: Objects, now: Callable[[], datetime], drain_timeout_s: float
+    ) -> None:
+        self._publisher = publisher
+        self._objects = objects
+        self._now = now
+        self._drain_timeout_s = drain_timeout_s
+
+    async def answer(self, exchange: Exchange) -> bytes | Relay:
+        """What the client gets. Raises UpstreamFailed, or NotReady where the end could not be recorded."""
+        if exchange.media_type == "application/json":
+            return await self._whole(exchange)
+        return self._relayed(exchange)
+
+    async def close(self, call: Call, record: CallRecord, ending: Ending) -> None:
+        """Makes the end of a call durable. Raises NotReady where that cannot be had."""
+        closed = ArchivedCall(record=close_record(record, ending), request=call.body, response=ending.response)
+        try:
+            await self._publisher.closed(closed)
+        except TransportDown as error:
+            _log.error("call not recorded as closed", extra={"call_id": call.call_id, "reason": str(error)})
+            raise NotReady("The call was served but could not be recorded; try again later.") from error
+
+    def _relayed(self, exchange: Exchange) -> Relay:
+        call, served = exchange.call, exchange.served
+        first_byte_at = self._now()
+
+        async def close(relay: Relay) -> None:
+            response = b"".join(relay.received)
+            await self._remember(exchange, response)
+            ending = Ending(
+                outcome=relay.outcome,
+                closed_at=self._now(),
+                served=served,
+                first_byte_at=first_byte_at,
+                reading=relay.tap.reading,
+                response=response,
+                error=relay.error,
+            )
+            await self.close(call, exchange.record, ending)
+
+        is_events = exchange.media_type == "text/event-stream"
+        operation = call.route.operation
+        tap = (
+            StreamTap(operation, drop_usage_chunk=served.asked_usage, encoding=exchange.encoding)
+            if is_events
+            else PassTap()
+        )
+        return Relay(exchange.response, tap, close, self._drain_timeout_s)
+
+    async def _whole(self, exchange: Exchange) -> bytes:
+        body, error = await _read(exchange.response)
+        operation, served = exchange.call.route.operation, exchange.served
+        if operation.lists and not error:
+            body = await stickiness.only_own(exchange.call, body, self._objects)
+        await self._remember(exchange, body)
+        ending = Ending(
+            outcome=Outcome.UPSTREAM_ERROR if error or served.status in TRY_NEXT else Outcome.COMPLETED,
+            closed_at=self._now(),
+            served=served,
+            first_byte_at=None if error else self._now(),
+            reading=read_body(operation, body, exchange.encoding),
+            response=body,
+            error=error,
+        )
+        await self.close(exchange.call, exchange.record, ending)
+        if error:
+            raise UpstreamFailed("The upstream broke off in the middle of its answer.")
+        return body
+
+    async def _remember(self, exchange: Exchange, answer: bytes) -> None:
+        target = exchange.served.target
+        if exchange.call.stores and target and exchange.served.status < 300 and not exchange.call.route.operation.lists:
+            await stickiness.remember(exchange.call, target, answer, self._objects, self._now())
+
+
+async def _read(response: UpstreamResponse) -> tuple[bytes, str | None]:
+    """The whole body, or what came of it and why it broke off."""
+    received: list[bytes] = []
+    error = None
+    try:
+        async for chunk in response.chunks():
+            received.append(chunk)  # noqa: PERF401 - what came before a break is kept
+    except UpstreamError as failure:
+        error = failure.reason
+    finally:
+        await response.close()
+    return b"".join(received), error
