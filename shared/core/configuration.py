@@ -156,6 +156,7 @@ class Configuration(msgspec.Struct, frozen=True):
     pools: Mapping[str, Pool]
     """By every name that a client may ask for: a model's own and its aliases."""
     keys_by_id: Mapping[str, tuple[KeyHash, Client]]
+    clients_by_id: Mapping[str, Client]
     homes: tuple[Target, ...]
     """The upstreams as such, for calls that need no model: those that no stored object sends elsewhere go to the first."""
     document: Document
@@ -175,6 +176,7 @@ def parse(text: str, settings: Mapping[str, str]) -> Configuration:
     return Configuration(
         pools=_pools(document, upstreams),
         keys_by_id={key.id: (key, client) for client in document.clients for key in client.keys},
+        clients_by_id={client.id: client for client in document.clients},
         homes=tuple(Target(Deployment(name="", model="", upstream=name), each) for name, each in upstreams.items()),
         document=document,
     )
