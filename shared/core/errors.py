@@ -6,6 +6,8 @@ GatewayError
 ├── PermissionDenied      403  known, but not allowed this
 ├── NotFound              404  no such URL, model or object
 ├── MethodNotAllowed      405  right URL, wrong method
+├── Conflict              409  the thing's state does not allow this
+├── PreconditionFailed    412  the thing is not as If-Match or If-None-Match supposes
 ├── PayloadTooLarge       413  more than the configured limit
 ├── UpstreamFailed        502  a deployment gave no usable answer
 ├── NotReady              503  the gateway's own configuration or storage is at fault
@@ -66,6 +68,16 @@ class MethodNotAllowed(GatewayError):
     status = 405
     type = "invalid_request_error"
     default_code = "method_not_supported"
+
+
+class Conflict(GatewayError):
+    status = 409
+    type = "invalid_request_error"
+
+
+class PreconditionFailed(GatewayError):
+    status = 412
+    type = "invalid_request_error"
 
 
 class PayloadTooLarge(GatewayError):
