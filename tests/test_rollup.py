@@ -1,0 +1,188 @@
+"""The rollup: whatever comes between its steps, no call is lost and none is counted twice."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import override
+
+import pytest
+
+from shared import rollup
+from shared.core.call_record import Outcome
+from shared.core.events import Event
+from shared.core.ledger import UsageEntry, UsageHour
+from shared.sinks.ledger import DirtyHour, Ledger
+from tests.examples import NOON, closed, opened
+from tests.storage import Storage
+
+HOUR, NEXT = "2026112112", "2026112113"
+GRACE = timedelta(minutes=35)
+SOON, LATE = NOON + timedelta(minutes=1), NOON + timedelta(minutes=36)
+
+
+async def run(storage: Storage, now: object = SOON) -> int:
+    return await rollup.run(storage.ledger, storage.usage, now, GRACE)  # type: ignore[arg-type]
+
+
+async def usage(storage: Storage) -> list[UsageHour]:
+    return sorted([row async for row in storage.usage.hours("0", "9", None)], key=lambda row: (row.hour, row.key))
+
+
+async def calls(storage: Storage) -> dict[str, int]:
+    """Calls by hour."""
+    hours: dict[str, int] = {}
+    for row in await usage(storage):
+        hours[row.hour] = hours.get(row.hour, 0) + row.calls
+    return hours
+
+
+class Interrupted(Ledger):
+    """A ledger into which something comes at the worst moment: once, before a mark is cleared or after entries were read."""
+
+    def __init__(self, storage: Storage, event: Event, *, after_reading: bool) -> None:
+        super().__init__(storage.ledger._table)
+        self._storage, self._event, self._after_reading = storage, event, after_reading
+        self._is_due = True
+
+    async def _comes(self) -> None:
+        if self._is_due:
+            self._is_due = False
+            await self._storage.ledger.write([self._event])
+
+    @override
+    async def entries(self, hour: str) -> AsyncIterator[UsageEntry]:
+        async for entry in super().entries(hour):
+            yield entry
+        if self._after_reading:
+            await self._comes()
+
+    @override
+    async def clear_dirty(self, dirty: DirtyHour) -> bool:
+        await self._comes()
+        return await super().clear_dirty(dirty)
+
+
+async def test_every_marked_hour_is_counted_and_its_mark_goes(storage: Storage) -> None:
+    await storage.ledger.write([closed(1), closed(2), closed(3, NOON + timedelta(hours=1))])
+    assert await run(storage) == 2
+    assert await calls(storage) == {HOUR: 2, NEXT: 1}
+    assert await storage.dirty() == []
+
+
+async def test_without_marks_there_is_nothing_to_do(storage: Storage) -> None:
+    assert await run(storage) == 0
+    assert await usage(storage) == []
+
+
+async def test_counting_again_changes_nothing(storage: Storage) -> None:
+    """Guards that a rollup may stop anywhere and start again."""
+    await storage.ledger.write([opened(1), closed(1), closed(2, client_id="team-red")])
+    await run(storage)
+    before = await usage(storage)
+    await storage.ledger.mark_dirty(HOUR)
+    await run(storage)
+    assert await usage(storage) == before
+
+
+async def test_a_call_that_is_told_again_is_counted_once(storage: Storage) -> None:
+    await storage.ledger.write([opened(1), closed(1)])
+    await run(storage)
+    before = await usage(storage)
+    await storage.ledger.write([closed(1), opened(1), closed(1)])
+    await run(storage)
+    assert await usage(storage) == before
+
+
+async def test_a_late_entry_opens_only_its_own_hour_again(storage: Storage) -> None:
+    await storage.ledger.write([closed(1), closed(2, NOON + timedelta(hours=1))])
+    await run(storage)
+    await storage.ledger.write([closed(3)])
+    assert await storage.dirty() == [HOUR]
+    assert await run(storage) == 1
+    assert await calls(storage) == {HOUR: 2, NEXT: 1}
+
+
+async def test_an_open_call_keeps_its_hour_marked_until_it_ends(storage: Storage) -> None:
+    await storage.ledger.write([opened(1), closed(2)])
+    await run(storage)
+    assert sum(row.open for row in await usage(storage)) == 1
+    assert await storage.dirty() == [HOUR]
+    await storage.ledger.write([closed(1)])
+    await run(storage)
+    assert [(row.calls, row.open, row.completed) for row in await usage(storage)] == [(2, 0, 2)]
+    assert await storage.dirty() == []
+
+
+async def test_a_call_that_stays_open_too_long_is_incomplete(storage: Storage) -> None:
+    """Guards that every call that was forwarded ends as one entry."""
+    await storage.ledger.write([opened(1)])
+    await run(storage, NOON + GRACE)
+    assert (await storage.entry(opened(1))).outcome is None
+    await run(storage, LATE)
+    assert (await storage.entry(opened(1))).outcome is Outcome.INCOMPLETE
+    assert [(row.incomplete, row.open, row.usage_unknown) for row in await usage(storage)] == [(1, 0, 1)]
+    assert await storage.dirty() == []
+
+
+async def test_an_end_that_turns_up_replaces_incomplete(storage: Storage) -> None:
+    await storage.ledger.write([opened(1)])
+    await run(storage, LATE)
+    await storage.ledger.write([closed(1)])
+    assert await run(storage, LATE) == 1
+    assert [(row.completed, row.incomplete, row.input_tokens) for row in await usage(storage)] == [(1, 0, 10)]
+
+
+async def test_rows_of_keys_that_no_call_has_any_more_go(storage: Storage) -> None:
+    """An open call has no deployment yet; once it has, its row is another one."""
+    await storage.ledger.write([opened(1)])
+    await run(storage)
+    assert [row.key.deployment for row in await usage(storage)] == [""]
+    await storage.ledger.write([closed(1)])
+    await run(storage)
+    assert [row.key.deployment for row in await usage(storage)] == ["east"]
+
+
+@pytest.mark.parametrize("after_reading", [True, False])
+async def test_an_entry_that_comes_while_its_hour_is_counted_keeps_the_mark(
+    storage: Storage, *, after_reading: bool
+) -> None:
+    """Guards that an hour without a mark is counted whole."""
+    await storage.ledger.write([closed(1)])
+    ledger = Interrupted(storage, closed(2), after_reading=after_reading)
+    await rollup.run(ledger, storage.usage, SOON, GRACE)
+    assert await storage.dirty() == [HOUR]
+    await run(storage)
+    assert await calls(storage) == {HOUR: 2}
+    assert await storage.dirty() == []
+
+
+class Overtaken(Ledger):
+    """A ledger whose hour another rollup counts, with one entry more, after this one has read it."""
+
+    def __init__(self, storage: Storage, event: Event) -> None:
+        super().__init__(storage.ledger._table)
+        self._storage, self._event = storage, event
+
+    @override
+    async def entries(self, hour: str) -> AsyncIterator[UsageEntry]:
+        async for entry in super().entries(hour):
+            yield entry
+        await self._storage.ledger.write([self._event])
+        await run(self._storage)
+        assert await self._storage.dirty() == []
+
+
+async def test_a_rollup_that_another_one_overtook_marks_the_hour_again(storage: Storage) -> None:
+    """What it wrote is older than what the other one did."""
+    await storage.ledger.write([closed(1)])
+    await rollup.run(Overtaken(storage, closed(2)), storage.usage, SOON, GRACE)
+    assert await calls(storage) == {HOUR: 1}
+    assert await storage.dirty() == [HOUR]
+    await run(storage)
+    assert await calls(storage) == {HOUR: 2}
+
+
+async def test_a_rollup_that_fails_leaves_the_mark(storage: Storage, storage_away: Storage) -> None:
+    await storage.ledger.write([closed(1)])
+    with pytest.raises(Exception, match=r".+"):
+        await rollup.run(storage.ledger, storage_away.usage, SOON, GRACE)
+    assert await storage.dirty() == [HOUR]
