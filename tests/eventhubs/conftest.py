@@ -9,11 +9,6 @@ import pytest
 from devtools.eventhubs import EventHubsServer
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(autouse=True)
 def _leave_no_socket_to_the_next_test() -> Iterator[None]:
     """The SDK drops broken connections without closing their sockets: collect them here, and say nothing."""

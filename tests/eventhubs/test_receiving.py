@@ -12,7 +12,7 @@ from azure.storage.blob.aio import ContainerClient
 
 from devtools.azurite import Azurite
 from devtools.eventhubs import EventHubsServer, StoredEvent
-from tests.eventhubs.clients import Received, event, producer, receiving
+from tests.eventhubs.clients import event, producer, receiving
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # the SDK leaves broken sockets to the collector
 
@@ -122,31 +122,30 @@ async def test_a_higher_owner_level_takes_over_and_a_lower_one_is_refused(server
     assert not second.errors
 
 
-async def test_two_consumers_share_the_partitions_and_a_checkpoint_is_resumed(server: EventHubsServer) -> None:
+async def test_two_consumers_share_the_partitions_and_a_checkpoint_is_resumed(
+    server: EventHubsServer, azurite: Azurite
+) -> None:
     balancing = {"load_balancing_interval": 0.3, "partition_ownership_expiration_interval": 5}
-    with Azurite.start() as azurite:
-        async with ContainerClient.from_connection_string(azurite.connection_string, "checkpoints") as container:
-            await container.create_container()
+    name = f"checkpoints-{server.port}"
+    async with ContainerClient.from_connection_string(azurite.connection_string, name) as container:
+        await container.create_container()
 
-        def store() -> BlobCheckpointStore:
-            return BlobCheckpointStore.from_connection_string(azurite.connection_string, "checkpoints")
+    def store() -> BlobCheckpointStore:
+        return BlobCheckpointStore.from_connection_string(azurite.connection_string, name)
 
-        async def half(received: Received) -> None:
-            await received.until(lambda r: len(r.owned) == 2)
-
-        async with store() as one, receiving(server, client={"checkpoint_store": one} | balancing) as first:
-            await first.until(lambda r: len(r.owned) >= 1)
-            async with store() as two, receiving(server, client={"checkpoint_store": two} | balancing) as second:
-                await half(first)
-                await half(second)
-                assert first.owned | second.owned == {"0", "1", "2", "3"}
-                await send(server, *(b"%d" % index for index in range(12)))
-                await first.until(lambda r: len(r.events) >= 6)
-                await second.until(lambda r: len(r.events) >= 6)
-                for context, got in [*first.events, *second.events]:
-                    await context.update_checkpoint(got)
-        assert Counter(first.bodies + second.bodies) == Counter(str(index) for index in range(12))
-        await send(server, b"after")
-        async with store() as again, receiving(server, client={"checkpoint_store": again} | balancing) as third:
-            await third.until(lambda r: r.events)
-        assert third.bodies == ["after"]
+    async with store() as one, receiving(server, client={"checkpoint_store": one} | balancing) as first:
+        await first.until(lambda r: len(r.owned) >= 1)
+        async with store() as two, receiving(server, client={"checkpoint_store": two} | balancing) as second:
+            for received in (first, second):
+                await received.until(lambda r: len(r.owned) == 2)
+            assert first.owned | second.owned == {"0", "1", "2", "3"}
+            await send(server, *(b"%d" % index for index in range(12)))
+            for received in (first, second):
+                await received.until(lambda r: len(r.events) >= 6)
+            for context, got in [*first.events, *second.events]:
+                await context.update_checkpoint(got)
+    assert Counter(first.bodies + second.bodies) == Counter(str(index) for index in range(12))
+    await send(server, b"after")
+    async with store() as again, receiving(server, client={"checkpoint_store": again} | balancing) as third:
+        await third.until(lambda r: r.events)
+    assert third.bodies == ["after"]
