@@ -4,11 +4,14 @@ GatewayError
 ├── BadRequest            400  the request cannot be understood
 ├── Unauthenticated       401  no key, or none that we know
 ├── PermissionDenied      403  known, but not allowed this
+├── BudgetExhausted       403  the client's budget of the month does not cover this
 ├── NotFound              404  no such URL, model or object
 ├── MethodNotAllowed      405  right URL, wrong method
 ├── Conflict              409  the thing's state does not allow this
 ├── PreconditionFailed    412  the thing is not as If-Match or If-None-Match supposes
 ├── PayloadTooLarge       413  more than the configured limit
+├── RateLimited           429  more requests than the client may make in a minute
+├── TokenRateLimited      429  more tokens than the client may use in a minute
 ├── UpstreamFailed        502  a deployment gave no usable answer
 ├── NotReady              503  the gateway's own configuration or storage is at fault
 └── NoDeploymentAvailable 503  every deployment that could serve the model is out
@@ -84,6 +87,24 @@ class PayloadTooLarge(GatewayError):
     status = 413
     type = "invalid_request_error"
     default_code = "request_too_large"
+
+
+class RateLimited(GatewayError):
+    status = 429
+    type = "requests"
+    default_code = "rate_limit_exceeded"
+
+
+class TokenRateLimited(GatewayError):
+    status = 429
+    type = "tokens"
+    default_code = "rate_limit_exceeded"
+
+
+class BudgetExhausted(GatewayError):
+    status = 403
+    type = "insufficient_quota"
+    default_code = "insufficient_quota"
 
 
 class UpstreamFailed(GatewayError):

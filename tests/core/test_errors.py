@@ -8,6 +8,9 @@ import pytest
 from shared.core import errors
 from shared.core.errors import GatewayError, to_openai_json
 
+LIMITS = {"RateLimited": "requests", "TokenRateLimited": "tokens", "BudgetExhausted": "insufficient_quota"}
+"""OpenAI names the limit, and not whose fault it is."""
+
 
 def leaves(base: type[GatewayError] = GatewayError) -> Iterator[type[GatewayError]]:
     for each in base.__subclasses__():
@@ -21,7 +24,8 @@ LEAVES = sorted(leaves(), key=lambda leaf: leaf.__name__)
 @pytest.mark.parametrize("leaf", LEAVES)
 def test_a_leaf_says_its_own_status_and_whose_fault_it_is(leaf: type[GatewayError]) -> None:
     assert "status" in vars(leaf)
-    assert leaf.type == ("invalid_request_error" if leaf.status < 500 else "server_error")
+    fault = "invalid_request_error" if leaf.status < 500 else "server_error"
+    assert leaf.type == LIMITS.get(leaf.__name__, fault)
 
 
 @pytest.mark.parametrize("leaf", LEAVES)
