@@ -1,0 +1,88 @@
+"""What this process knows of its deployments: the only routing state there is, shared by all calls.
+
+Rule: one event loop, and nothing is awaited between reading and writing, so no lock is needed and no two calls are the one
+probe. What is decided, and what is learned, is decided in core/routing.
+"""
+
+from collections.abc import Callable, Container, Mapping
+
+from shared.core.breaker import RULES, BreakerRules
+from shared.core.configuration import Pool, Target
+from shared.core.headers import Headers
+from shared.core.routing import (
+    UNMET,
+    Health,
+    Random,
+    Wait,
+    after_attempt,
+    candidates,
+    ended,
+    least_wait,
+    name_of,
+    started,
+)
+from shared.core.verdicts import Verdict
+
+
+class HealthBoard:
+    """Health by name_of a target. One per process. `now` is a monotonic clock in seconds."""
+
+    def __init__(self, *, now: Callable[[], float], random: Random, rules: BreakerRules = RULES) -> None:
+        self.rules = rules
+        self._now = now
+        self._random = random
+        self._health: dict[str, Health] = {}
+
+    def begin(self, pool: Pool, tried: Container[str] = ()) -> "Lease | None":
+        """Starts an attempt at the best target of `pool` whose name is not in `tried`; None: all others are out."""
+        best = candidates(pool, self._health, self._now(), self._random, tried)
+        if not best:
+            return None
+        lease = Lease(self, best[0])
+        self.change(lease.name, lambda health, now: started(health, now, self.rules))
+        return lease
+
+    def least_wait(self, pool: Pool) -> Wait:
+        """How long until a deployment of `pool` may be asked."""
+        return least_wait(pool, self._health, self._now())
+
+    def change(self, name: str, decide: Callable[[Health, float], Health]) -> None:
+        """Puts what `decide` makes of a health, at this instant, in its place."""
+        self._health[name] = decide(self._health.get(name, UNMET), self._now())
+
+    def snapshot(self) -> Mapping[str, Health]:
+        """Every deployment that was ever asked, as it is now."""
+        return dict(self._health)
+
+
+class Lease:
+    """One attempt's hold on a deployment: from its start until its last byte. `end` it, whatever happens."""
+
+    __slots__ = ("_board", "_ended", "_judged", "name", "target")
+
+    def __init__(self, board: HealthBoard, target: Target) -> None:
+        self.target = target
+        self.name = name_of(target)
+        """What goes into `tried`."""
+        self._board = board
+        self._judged = False
+        self._ended = False
+
+    def judged(self, verdict: Verdict, *, headers: Headers = (), first_byte_ms: float | None = None) -> None:
+        """Takes note of a verdict; of a second one, too, where an accepted answer breaks off later."""
+        self._judged = True
+        self._board.change(
+            self.name,
+            lambda health, now: after_attempt(
+                health, verdict, now, headers=headers, first_byte_ms=first_byte_ms, rules=self._board.rules
+            ),
+        )
+
+    def end(self) -> None:
+        """The attempt is over. A second time changes nothing."""
+        if not self._ended:
+            self._ended = True
+            self._board.change(
+                self.name,
+                lambda health, now: ended(health, now, judged=self._judged, rules=self._board.rules),
+            )
