@@ -46,7 +46,7 @@ def decode[T: msgspec.Struct](text: str, type_: type[T]) -> T:
     try:
         return msgspec.json.decode(text, type=type_) if is_json(text) else msgspec.convert(raw, type_)
     except msgspec.ValidationError as error:
-        raise invalid(text, list(_problems(raw, type_)) or [_explained(error, type_, ())]) from error
+        raise invalid(text, list(_problems(raw, type_)) or [explained(error, type_)]) from error
 
 
 def invalid(text: str, problems: Iterable[Problem]) -> ConfigurationInvalid:
@@ -55,12 +55,14 @@ def invalid(text: str, problems: Iterable[Problem]) -> ConfigurationInvalid:
     return ConfigurationInvalid(what if line is None else f"line {line}: {what}" for line, what in placed)
 
 
-def place_and_message(error: msgspec.ValidationError) -> Problem:
-    """The codec's error taken apart: the place that it names, and the rest."""
-    match = _AT.fullmatch(str(error))
-    message, way = (match[1], match[2]) if match else (str(error), None)
-    place = tuple(int(index) if index else name for name, index in _STEP.findall(way or ""))
-    return place, message
+def explained(error: msgspec.ValidationError, type_: Any, at: Place = ()) -> Problem:
+    """The codec's error about a value of `type_` that stands at `at`: the place that it means, and what would mend it."""
+    within, message = _place_and_message(error)
+    place = at + within
+    written = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place)
+    suffix = f" - at `${written}`" if place else ""
+    unknown = _UNKNOWN.fullmatch(message)
+    return (*place, unknown[1]) if unknown else place, f"{message}{suffix}{_remedy(unknown, message, type_, within)}"
 
 
 def _not_json(text: str, error: msgspec.DecodeError) -> str:
@@ -87,16 +89,15 @@ def _tried(value: Any, type_: Any, at: Place) -> Iterator[Problem]:
     try:
         msgspec.convert(value, type_)
     except msgspec.ValidationError as error:
-        yield _explained(error, type_, at)
+        yield explained(error, type_, at)
 
 
-def _explained(error: msgspec.ValidationError, type_: Any, at: Place) -> Problem:
-    within, message = place_and_message(error)
-    place = at + within
-    written = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place)
-    suffix = f" - at `${written}`" if place else ""
-    unknown = _UNKNOWN.fullmatch(message)
-    return (*place, unknown[1]) if unknown else place, f"{message}{suffix}{_remedy(unknown, message, type_, within)}"
+def _place_and_message(error: msgspec.ValidationError) -> Problem:
+    """The codec's error taken apart: the place that it names, and the rest."""
+    match = _AT.fullmatch(str(error))
+    message, way = (match[1], match[2]) if match else (str(error), None)
+    place = tuple(int(index) if index else name for name, index in _STEP.findall(way or ""))
+    return place, message
 
 
 def _remedy(unknown: re.Match[str] | None, message: str, type_: Any, within: Place) -> str:
