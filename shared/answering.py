@@ -11,7 +11,6 @@ from datetime import datetime
 import msgspec
 
 from shared import stickiness
-from shared.attempting import TRY_NEXT
 from shared.core.accounting import Ending, Served, close_record
 from shared.core.archive import ArchivedCall
 from shared.core.call_record import CallRecord, Outcome
@@ -19,6 +18,8 @@ from shared.core.calls import Call
 from shared.core.errors import NotReady, UpstreamFailed
 from shared.core.headers import get
 from shared.core.tap import PassTap, StreamTap, read_body
+from shared.core.verdicts import judge_error
+from shared.health_board import Lease
 from shared.objects import Objects
 from shared.publishing import Publisher
 from shared.relay import Relay
@@ -35,6 +36,7 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     record: CallRecord
     served: Served
     response: UpstreamResponse
+    lease: Lease
 
     @property
     def encoding(self) -> str | None:
@@ -76,6 +78,7 @@ class Answering:
         first_byte_at = self._now()
 
         async def close(relay: Relay) -> None:
+            self._end(exchange, relay.error)
             response = b"".join(relay.received)
             await self._remember(exchange, response)
             ending = Ending(
@@ -100,12 +103,13 @@ class Answering:
 
     async def _whole(self, exchange: Exchange) -> bytes:
         body, error = await _read(exchange.response)
+        self._end(exchange, error)
         operation, served = exchange.call.route.operation, exchange.served
         if operation.lists and not error:
             body = await stickiness.only_own(exchange.call, body, self._objects)
         await self._remember(exchange, body)
         ending = Ending(
-            outcome=Outcome.UPSTREAM_ERROR if error or served.status in TRY_NEXT else Outcome.COMPLETED,
+            outcome=Outcome.UPSTREAM_ERROR if error or served.is_failure else Outcome.COMPLETED,
             closed_at=self._now(),
             served=served,
             first_byte_at=None if error else self._now(),
@@ -117,6 +121,12 @@ class Answering:
         if error:
             raise UpstreamFailed("The upstream broke off in the middle of its answer.")
         return body
+
+    def _end(self, exchange: Exchange, error: str | None) -> None:
+        """The deployment is free again; one that broke off has failed after all."""
+        if error:
+            exchange.lease.judged(judge_error(sent=True, retry_unknown=False))
+        exchange.lease.end()
 
     async def _remember(self, exchange: Exchange, answer: bytes) -> None:
         target = exchange.served.target

@@ -1,56 +1,176 @@
 """Attempts: a call is sent to one deployment after another until one has answered.
 
-Rule: which to try and what an answer means is decided in the core; here it is done. A request that may have been billed is
-not sent again, unless its model's configuration says so.
+Rule: which to ask and what an answer means is decided in the core; here it is done. As much of an answer is read as its
+verdict needs and no more: for an error its body, for a stream what comes before its first content, since an upstream can
+fail behind a 200 too. Once the client has got a byte there is no other attempt.
 """
 
-from collections.abc import Callable, Sequence
+import asyncio
+import zlib
+from collections.abc import Callable
 from datetime import datetime
+
+import msgspec
 
 from shared.core.accounting import Served
 from shared.core.call_record import Attempt
 from shared.core.calls import Call
-from shared.core.configuration import Target
-from shared.core.errors import UpstreamFailed
+from shared.core.configuration import Pool, Target
+from shared.core.errors import NoDeploymentAvailable, RateLimited, UpstreamFailed
+from shared.core.headers import get
+from shared.core.sse import EventSplitter, data_of
 from shared.core.upstream_requests import upstream_request
+from shared.core.verdicts import ANSWERED, BODY_DECIDES, Action, Verdict, judge_answer, judge_error, judge_event
+from shared.health_board import HealthBoard, Lease
 from shared.upstream import UpstreamError, UpstreamResponse, Upstreams
 
-TRY_NEXT = frozenset({429, 500, 502, 503, 504})
-"""Answers that another deployment may better."""
+_LONGEST_PREVIEW = 64 * 1024
+"""Bytes of a stream that are held back while nothing in them is content."""
 
 
-async def attempt(
-    call: Call, targets: Sequence[Target], upstreams: Upstreams, now: Callable[[], datetime]
-) -> tuple[Served, UpstreamResponse | None]:
-    """Tries the targets in turn. The answer is that of the last one asked, whatever its status; None where none came."""
-    attempts: list[Attempt] = []
-    for target in targets:
-        request = upstream_request(call, target)
-        started_at = now()
-        try:
-            response = await upstreams.send(request)
-        except UpstreamError as error:
-            attempts.append(_attempt(target, started_at, now(), error=error.reason))
-            if error.sent:
-                break
-            continue
-        attempts.append(_attempt(target, started_at, now(), status=response.status))
-        if response.status in TRY_NEXT and target is not targets[-1]:
-            await response.close()
-            continue
+class Answered(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to go on with, or none. Who has it ends its lease."""
+
+    served: Served
+    response: UpstreamResponse | None
+    lease: Lease
+
+
+class _Tried(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of one attempt."""
+
+    attempt: Attempt
+    verdict: Verdict
+    response: UpstreamResponse | None = None
+    asked_usage: bool = False
+
+
+class Attempting:
+    """One per process. Holds no state of any call."""
+
+    def __init__(
+        self,
+        *,
+        upstreams: Upstreams,
+        board: HealthBoard,
+        now: Callable[[], datetime],
+        first_byte_timeout_s: float,
+    ) -> None:
+        self._upstreams = upstreams
+        self._board = board
+        self._now = now
+        self._first_byte_timeout_s = first_byte_timeout_s
+
+    async def answered(self, call: Call, pool: Pool) -> Answered:
+        """Asks the pool's deployments in turn. The answer is that of the last one asked, whatever it says.
+
+        Raises NoDeploymentAvailable or RateLimited where none may be asked at all.
+        """
+        lease = self._board.begin(pool)
+        if lease is None:
+            raise self._all_out(pool)
+        tried: list[_Tried] = []
+        names: set[str] = set()
+        while True:
+            names.add(lease.name)
+            last = await self._ask(call, lease, retry_unknown=pool.model.retry_unknown)
+            tried.append(last)
+            following = self._board.begin(pool, names) if last.verdict.action is Action.TRY_NEXT else None
+            if following is None:
+                return self._last(pool, tried, lease)
+            if last.response:
+                await last.response.close()
+            lease.end()
+            lease = following
+
+    def _last(self, pool: Pool, tried: list[_Tried], lease: Lease) -> Answered:
+        last = tried[-1]
+        attempts = tuple(each.attempt for each in tried)
+        if last.response is None:
+            return Answered(served=Served(attempts=attempts, status=UpstreamFailed.status), response=None, lease=lease)
         served = Served(
-            attempts=tuple(attempts),
-            status=response.status,
-            target=target,
-            headers=response.headers,
-            asked_usage=request.asks_usage,
+            attempts=attempts,
+            status=last.response.status,
+            target=lease.target,
+            headers=last.response.headers,
+            asked_usage=last.asked_usage,
+            is_failure=last.verdict.action is not Action.ACCEPT,
+            retry_after_s=self._board.least_wait(pool).seconds if last.response.status in (429, 503) else None,
         )
-        return served, response
-    return Served(attempts=tuple(attempts), status=UpstreamFailed.status), None
+        return Answered(served=served, response=last.response, lease=lease)
+
+    def _all_out(self, pool: Pool) -> NoDeploymentAvailable | RateLimited:
+        wait = self._board.least_wait(pool)
+        message = (
+            f"Every deployment of the model '{pool.model.name}' is out for now; try again after the Retry-After time."
+        )
+        error = RateLimited if wait.is_rate_limited else NoDeploymentAvailable
+        return error(message, retry_after_s=wait.seconds)
+
+    async def _ask(self, call: Call, lease: Lease, *, retry_unknown: bool) -> _Tried:
+        request = upstream_request(call, lease.target)
+        started_at = self._now()
+        response = None
+        try:
+            async with asyncio.timeout(self._first_byte_timeout_s):
+                response = await self._upstreams.send(request)
+                first_byte_at = self._now()
+                verdict = await _judge(response, first_byte_at)
+        except (UpstreamError, TimeoutError) as error:
+            if response:
+                await response.close()
+            sent, reason = (error.sent, error.reason) if isinstance(error, UpstreamError) else (True, "timed out")
+            verdict = judge_error(sent=sent, retry_unknown=retry_unknown or request.method in ("GET", "DELETE"))
+            lease.judged(verdict)
+            return _Tried(attempt=_attempt(lease.target, started_at, self._now(), None, reason), verdict=verdict)
+        waited = first_byte_at - started_at
+        lease.judged(verdict, headers=response.headers, first_byte_ms=waited.total_seconds() * 1000)
+        failure = None if verdict.action is Action.ACCEPT else verdict.reason.value
+        attempt = _attempt(lease.target, started_at, self._now(), response.status, failure)
+        return _Tried(attempt=attempt, verdict=verdict, response=response, asked_usage=request.asks_usage)
+
+
+async def _judge(response: UpstreamResponse, now: datetime) -> Verdict:
+    if response.status in BODY_DECIDES:
+        return judge_answer(response.status, response.headers, now, await _error_body(response))
+    is_stream = (get(response.headers, "content-type") or "").startswith("text/event-stream")
+    if response.status >= 400 or not is_stream or get(response.headers, "content-encoding"):
+        return judge_answer(response.status, response.headers, now)
+    return await _judge_beginning(response)
+
+
+async def _judge_beginning(response: UpstreamResponse) -> Verdict:
+    """Reads a stream until an event tells whether it is an answer."""
+    splitter = EventSplitter()
+    held = 0
+    async for chunk in response.peek():
+        for event in splitter.feed(chunk):
+            data = data_of(event)
+            verdict = judge_event(data) if data else None
+            if verdict:
+                return verdict
+        held += len(chunk)
+        if held > _LONGEST_PREVIEW:
+            break
+    return ANSWERED
+
+
+async def _error_body(response: UpstreamResponse) -> bytes:
+    body = b""
+    async for chunk in response.peek():
+        body += chunk
+        if len(body) > _LONGEST_PREVIEW:
+            break
+    if get(response.headers, "content-encoding") == "gzip":
+        try:
+            return zlib.decompressobj(wbits=zlib.MAX_WBITS | 32).decompress(body)
+        except zlib.error:
+            return b""
+    return body
 
 
 def _attempt(
-    target: Target, started_at: datetime, ended_at: datetime, *, status: int | None = None, error: str | None = None
+    target: Target, started_at: datetime, ended_at: datetime, status: int | None, error: str | None
 ) -> Attempt:
     return Attempt(
         deployment=target.deployment.name,

@@ -15,17 +15,18 @@ import msgspec
 
 from shared import stickiness
 from shared.answering import Answering, Exchange
-from shared.attempting import attempt
+from shared.attempting import Attempting
 from shared.core import authorization
 from shared.core.accounting import Ending, open_record
 from shared.core.call_ids import mint
 from shared.core.call_record import Outcome
 from shared.core.calls import Call, InboundRequest, understand
-from shared.core.configuration import Client, Configuration, Target
+from shared.core.configuration import Client, Configuration, Pool
 from shared.core.errors import GatewayError, NotReady, PayloadTooLarge, UpstreamFailed, to_openai_json
-from shared.core.headers import Headers, for_client
+from shared.core.headers import Headers, for_client, with_retry_after
 from shared.core.identity import identify
 from shared.core.operations import Route, match
+from shared.health_board import HealthBoard
 from shared.objects import Objects
 from shared.publishing import Publisher
 from shared.relay import Relay
@@ -54,16 +55,19 @@ class Gateway:
         settings: Settings,
         configuration: Configuration,
         upstreams: Upstreams,
+        board: HealthBoard,
         publisher: Publisher,
         objects: Objects,
         now: Callable[[], datetime],
     ) -> None:
         self._settings = settings
         self._configuration = configuration
-        self._upstreams = upstreams
         self._publisher = publisher
         self._objects = objects
         self._now = now
+        self._attempting = Attempting(
+            upstreams=upstreams, board=board, now=now, first_byte_timeout_s=settings.first_byte_timeout_s
+        )
         self._answering = Answering(
             publisher=publisher, objects=objects, now=now, drain_timeout_s=settings.drain_timeout_s
         )
@@ -88,7 +92,7 @@ class Gateway:
         opened_at = self._now()
         call_id = mint(opened_at, secrets.token_bytes(10))
         call = understand(call_id, opened_at, client, route, request, body)
-        return await self._forward(call, await self._targets(call))
+        return await self._forward(call, await self._pool(call))
 
     def _models(self, client: Client, route: Route) -> Answer:
         pools = self._configuration.pools
@@ -99,34 +103,39 @@ class Gateway:
             models = authorization.ModelObject(id=route.object_id)
         return Answer(status=200, headers=_JSON, body=msgspec.json.encode(models))
 
-    async def _targets(self, call: Call) -> tuple[Target, ...]:
+    async def _pool(self, call: Call) -> Pool:
         """Where the call may go. Raises NotFound, BadRequest."""
         configuration = self._configuration
         if call.model:
             pool = authorization.pool_of(call.client, configuration.pools, call.model)
             upstream = await stickiness.upstream_of(call, self._objects)
-            return stickiness.on_upstream(pool.targets, upstream, call.model)
+            return stickiness.on_upstream(pool, upstream)
         upstream = await stickiness.upstream_of(call, self._objects)
-        return stickiness.on_upstream(configuration.homes, upstream, call.model)[:1]
+        return stickiness.on_upstream(configuration.home, upstream)
 
-    async def _forward(self, call: Call, targets: tuple[Target, ...]) -> Answer:
+    async def _forward(self, call: Call, pool: Pool) -> Answer:
         record = open_record(call)
         opened = asyncio.create_task(self._publisher.opened(record))
-        served, response = await attempt(call, targets, self._upstreams, self._now)
+        answered = await self._attempting.answered(call, pool)
+        served, response = answered.served, answered.response
         try:
             await opened
         except TransportDown as error:
+            answered.lease.end()
             if response:
                 await response.close()
             raise NotReady("The call could not be recorded, so it is not answered; try again later.") from error
         if response is None:
+            answered.lease.end()
             ending = Ending(outcome=Outcome.UPSTREAM_ERROR, closed_at=self._now(), served=served)
             await self._answering.close(call, record, ending)
             raise UpstreamFailed(f"No deployment of the model '{call.model}' answered.")
-        exchange = Exchange(call=call, record=record, served=served, response=response)
+        exchange = Exchange(call=call, record=record, served=served, response=response, lease=answered.lease)
         body = await self._answering.answer(exchange)
-        headers = (*for_client(served.headers), ("x-tollgate-call-id", call.call_id))
-        return Answer(status=served.status, headers=headers, body=body)
+        headers = for_client(served.headers)
+        if served.retry_after_s is not None:
+            headers = with_retry_after(headers, served.retry_after_s)
+        return Answer(status=served.status, headers=(*headers, ("x-tollgate-call-id", call.call_id)), body=body)
 
 
 def refusal(error: GatewayError) -> Answer:

@@ -29,6 +29,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     rollup_schedule: str
     incomplete_after_s: float
     connect_timeout_s: float
+    first_byte_timeout_s: float
     idle_timeout_s: float
     drain_timeout_s: float
     max_request_bytes: int
@@ -70,6 +71,7 @@ SETTINGS = (
     Setting("TOLLGATE_ROLLUP_SCHEDULE", "rollup_schedule", "0 * * * * *", str, "When usage is rolled up: NCRONTAB, six fields."),
     Setting("TOLLGATE_INCOMPLETE_AFTER_S", "incomplete_after_s", "2100", _positive, "Seconds after which an open call counts as incomplete; more than a call can last."),
     Setting("TOLLGATE_CONNECT_TIMEOUT_S", "connect_timeout_s", "5", _positive, "Seconds to connect to an upstream."),
+    Setting("TOLLGATE_FIRST_BYTE_TIMEOUT_S", "first_byte_timeout_s", "220", _positive, "Seconds that one deployment may take to begin its answer."),
     Setting("TOLLGATE_IDLE_TIMEOUT_S", "idle_timeout_s", "220", _positive, "Seconds that an upstream may be silent; the platform cuts silent calls at 230."),
     Setting("TOLLGATE_DRAIN_TIMEOUT_S", "drain_timeout_s", "120", _positive, "Seconds to go on reading a response whose client has gone, for its usage."),
     Setting("TOLLGATE_MAX_REQUEST_BYTES", "max_request_bytes", "104857600", _positive_whole, "Largest request body."),

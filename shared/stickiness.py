@@ -3,13 +3,12 @@
 Rule: the resource, not the deployment, holds an object. What belongs to another client is not found, wherever its id stands.
 """
 
-from collections.abc import Iterable
 from datetime import datetime
 
 import msgspec
 
 from shared.core.calls import Call
-from shared.core.configuration import Client, Target
+from shared.core.configuration import Client, Pool, Target
 from shared.core.errors import BadRequest, NotFound
 from shared.core.operations import Form
 from shared.core.references import StoredObject, ids_in
@@ -36,14 +35,17 @@ async def upstream_of(call: Call, objects: Objects) -> str | None:
     return upstreams.pop() if upstreams else None
 
 
-def on_upstream(targets: Iterable[Target], upstream: str | None, model: str) -> tuple[Target, ...]:
-    """The targets on that upstream; all where it is None. Raises BadRequest where the model is not there."""
-    there = tuple(target for target in targets if upstream is None or target.upstream.name == upstream)
+def on_upstream(pool: Pool, upstream: str | None) -> Pool:
+    """The part of the pool that is on that upstream; all of it where that is None. Raises BadRequest where there is none."""
+    if upstream is None:
+        return pool
+    there = tuple(target for target in pool.targets if target.upstream.name == upstream)
     if not there:
         raise BadRequest(
-            f"The model '{model}' is not deployed where the objects that this request names are.", param="model"
+            f"The model '{pool.model.name}' is not deployed where the objects that this request names are.",
+            param="model",
         )
-    return there
+    return Pool(pool.model, there)
 
 
 async def remember(call: Call, target: Target, answer: bytes, objects: Objects, now: datetime) -> None:

@@ -28,15 +28,29 @@ class UpstreamResponse:
 
     def __init__(self, response: httpx.Response) -> None:
         self._response = response
+        self._incoming = response.aiter_raw()
+        self._peeked: list[bytes] = []
         self.status = response.status_code
         self.headers: Headers = tuple(
             (name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in response.headers.raw
         )
 
+    async def peek(self) -> AsyncIterator[bytes]:
+        """The body as it comes; `chunks` will begin with what was taken here. Raises UpstreamError where it breaks off."""
+        async for chunk in self._read():
+            self._peeked.append(chunk)
+            yield chunk
+
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body as it comes, in its Content-Encoding. Raises UpstreamError where it breaks off."""
+        for chunk in self._peeked:
+            yield chunk
+        async for chunk in self._read():
+            yield chunk
+
+    async def _read(self) -> AsyncIterator[bytes]:
         try:
-            async for chunk in self._response.aiter_raw():
+            async for chunk in self._incoming:
                 yield chunk
         except httpx.HTTPError as error:
             raise _upstream_error(error) from error
@@ -63,9 +77,11 @@ class Upstreams:
 
     async def send(self, request: UpstreamRequest) -> UpstreamResponse:
         """The answer to `request`, once its headers are in. Raises UpstreamError."""
-        outgoing = self._client.build_request(
-            request.method, request.url, headers=list(request.headers), content=request.body
-        )
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in request.headers]
+        try:
+            outgoing = self._client.build_request(request.method, request.url, headers=headers, content=request.body)
+        except httpx.InvalidURL as error:
+            raise UpstreamError(f"InvalidURL: {error}", sent=False) from error
         try:
             return UpstreamResponse(await self._client.send(outgoing, stream=True))
         except httpx.HTTPError as error:

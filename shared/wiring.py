@@ -10,6 +10,8 @@ import os
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from random import random
+from time import monotonic
 
 import msgspec
 from azure.core.exceptions import AzureError
@@ -20,6 +22,7 @@ from azure.storage.queue.aio import QueueServiceClient
 from shared.core.configuration import Configuration, parse
 from shared.core.document_problems import ConfigurationInvalid
 from shared.core.errors import NotReady
+from shared.health_board import HealthBoard
 from shared.objects import Objects
 from shared.proxying import Gateway
 from shared.publishing import Publisher
@@ -117,6 +120,7 @@ async def _make() -> Services:
             settings=settings,
             configuration=configuration,
             upstreams=Upstreams(settings),
+            board=HealthBoard(now=monotonic, random=random),
             publisher=Publisher(transport, archive),
             objects=objects,
             now=now,

@@ -26,6 +26,10 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     headers: Headers = ()
     asked_usage: bool = False
     """Whether the gateway asked for a usage chunk that the client did not."""
+    is_failure: bool = False
+    """Whether it is handed on only because no other deployment could serve."""
+    retry_after_s: float | None = None
+    """How long until any deployment may be asked again, where that is known better than the last one said."""
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):

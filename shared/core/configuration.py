@@ -157,8 +157,8 @@ class Configuration(msgspec.Struct, frozen=True):
     """By every name that a client may ask for: a model's own and its aliases."""
     keys_by_id: Mapping[str, tuple[KeyHash, Client]]
     clients_by_id: Mapping[str, Client]
-    homes: tuple[Target, ...]
-    """The upstreams as such, for calls that need no model: those that no stored object sends elsewhere go to the first."""
+    home: Pool
+    """The upstreams as such, the first one preferred, for calls that need no model."""
     document: Document
     """What it was made of; references to settings stand in it as such."""
 
@@ -177,8 +177,15 @@ def parse(text: str, settings: Mapping[str, str]) -> Configuration:
         pools=_pools(document, upstreams),
         keys_by_id={key.id: (key, client) for client in document.clients for key in client.keys},
         clients_by_id={client.id: client for client in document.clients},
-        homes=tuple(Target(Deployment(name="", model="", upstream=name), each) for name, each in upstreams.items()),
+        home=_home(upstreams.values()),
         document=document,
+    )
+
+
+def _home(upstreams: Iterable[Upstream]) -> Pool:
+    as_such = (Deployment(name="", model="", upstream=each.name, priority=rank) for rank, each in enumerate(upstreams))
+    return Pool(
+        Model(name=""), tuple(Target(each, upstream) for each, upstream in zip(as_such, upstreams, strict=True))
     )
 
 

@@ -5,6 +5,7 @@ is between two neighbours (RFC 9110 §7.6.1), credentials, and what a proxy in f
 """
 
 from collections.abc import Iterable
+from math import ceil
 
 type Headers = tuple[tuple[str, str], ...]
 """Header lines in order; names in lower case; a name may stand more than once."""
@@ -106,6 +107,12 @@ def for_client(headers: Headers) -> Headers:
     """An upstream's headers as a client may see them."""
     dropped = HOP_BY_HOP | _OURS_IN_RESPONSES | _named_by_connection(headers)
     return tuple((name, value) for name, value in headers if name not in dropped)
+
+
+def with_retry_after(headers: Headers, seconds: float) -> Headers:
+    """The headers with another Retry-After."""
+    stated = {"retry-after", "retry-after-ms", "x-ms-retry-after-ms"}
+    return (*((name, value) for name, value in headers if name not in stated), ("retry-after", str(ceil(seconds))))
 
 
 def for_record(headers: Headers) -> dict[str, str]:
