@@ -11,6 +11,9 @@ from typing import Any
 import msgspec
 
 
+_MAX_REFRESH_S = 20.0
+
+
 class SettingsInvalid(Exception):
     """Some settings cannot be used. `problems` says which and why, a sentence each."""
 
@@ -26,6 +29,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     configuration: str
     admin_key: str
     prefix: str
+    refresh_s: float
     rollup_schedule: str
     incomplete_after_s: float
     connect_timeout_s: float
@@ -57,6 +61,12 @@ def _positive_whole(text: str) -> int:
     return number
 
 
+def _refresh(text: str) -> float:
+    if (number := _positive(text)) > _MAX_REFRESH_S:
+        raise ValueError(f"must be at most {_MAX_REFRESH_S:.0f}: a revoked key is refused everywhere within 30 s")
+    return number
+
+
 def _prefix(text: str) -> str:
     if not (text.isascii() and text.isalnum() and text == text.lower() and text[:1].isalpha() and len(text) <= 20):
         raise ValueError("must be 1 to 20 lower-case letters and digits, a letter first")
@@ -65,9 +75,10 @@ def _prefix(text: str) -> str:
 
 SETTINGS = (
     Setting("AzureWebJobsStorage", "storage", "", str, "Connection string of the Storage account that keeps everything."),
-    Setting("TOLLGATE_CONFIG", "configuration", "", str, "Path of the configuration file (TOML or JSON), or the JSON itself."),
+    Setting("TOLLGATE_CONFIG", "configuration", "", str, "The configuration: path of a TOML or JSON file, `blob:container/name`, or the JSON itself."),
     Setting("TOLLGATE_ADMIN_KEY", "admin_key", "", str, "Key that may read every client's usage. Empty: no such key."),
     Setting("TOLLGATE_PREFIX", "prefix", "tollgate", _prefix, "What the names of our queue, containers and tables begin with."),
+    Setting("TOLLGATE_REFRESH_S", "refresh_s", "10", _refresh, "Seconds between looks for changed clients and configuration; at most 20."),
     Setting("TOLLGATE_ROLLUP_SCHEDULE", "rollup_schedule", "0 * * * * *", str, "When usage is rolled up: NCRONTAB, six fields."),
     Setting("TOLLGATE_INCOMPLETE_AFTER_S", "incomplete_after_s", "2100", _positive, "Seconds after which an open call counts as incomplete; more than a call can last."),
     Setting("TOLLGATE_CONNECT_TIMEOUT_S", "connect_timeout_s", "5", _positive, "Seconds to connect to an upstream."),
