@@ -7,9 +7,10 @@ where that failed; so a wrong setting or a storage account that is away shows on
 import asyncio
 import logging
 import os
+import secrets
+from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import cache
-from pathlib import Path
+from functools import cache, partial
 from random import random
 from time import monotonic
 
@@ -19,10 +20,13 @@ from azure.data.tables.aio import TableServiceClient
 from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
 
-from shared.core.configuration import Configuration, parse
-from shared.core.document_problems import ConfigurationInvalid
+from shared.clients import ClientTable, Directory
+from shared.configuration_source import ConfigurationSource, origin_of
+from shared.core import keys
+from shared.core.configuration import Configuration
 from shared.core.errors import NotReady
 from shared.health_board import HealthBoard
+from shared.managing import Management
 from shared.objects import Objects
 from shared.proxying import Gateway
 from shared.publishing import Publisher
@@ -38,18 +42,43 @@ from shared.usage_table import UsageTable
 _log = logging.getLogger(__name__)
 
 
+class Gateways:
+    """The gateway of the configuration in force. What outlives a configuration is in the parts that all of them share."""
+
+    def __init__(self, make: Callable[..., Gateway]) -> None:
+        self._make = make
+        self._made: tuple[Configuration, Gateway] | None = None
+
+    def of(self, configuration: Configuration) -> Gateway:
+        """The same one for the same configuration."""
+        if self._made is None or self._made[0] is not configuration:
+            self._made = (configuration, self._make(configuration=configuration))
+        return self._made[1]
+
+
 class Services(msgspec.Struct, frozen=True, kw_only=True):
     """Every part, ready for use."""
 
     settings: Settings
-    configuration: Configuration | None
-    problems: tuple[str, ...]
-    """Why there is no configuration, and so no gateway."""
-    gateway: Gateway | None
+    directory: Directory
+    management: Management
+    gateways: Gateways
+    following: asyncio.Task[None]
+    """Keeps the directory and the configuration fresh; here so that it is not collected."""
     sinks: tuple[Sink, ...]
     quarantine: Quarantine
     ledger: Ledger
     usage: UsageTable
+
+    @property
+    def configuration(self) -> Configuration | None:
+        """The one in force, with everyone's keys."""
+        return self.directory.current
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Why there is no configuration, and so no gateway."""
+        return () if self.directory.current else self.directory.source.status.problems
 
 
 def now() -> datetime:
@@ -91,9 +120,9 @@ async def services() -> Services:
 async def gateway() -> Gateway:
     """The gateway. Raises NotReady where there is no valid configuration."""
     parts = await services()
-    if parts.gateway is None:
+    if parts.configuration is None:
         raise NotReady("The gateway's configuration is invalid; /health says why.")
-    return parts.gateway
+    return parts.gateways.of(parts.configuration)
 
 
 async def _make() -> Services:
@@ -109,16 +138,19 @@ async def _make() -> Services:
     ledger = Ledger(tables.get_table_client(f"{settings.prefix}Ledger"))
     objects = Objects(tables.get_table_client(f"{settings.prefix}Objects"))
     usage = UsageTable(tables.get_table_client(f"{settings.prefix}Usage"))
+    clients = ClientTable(tables.get_table_client(f"{settings.prefix}Clients"))
+    source = ConfigurationSource(origin_of(settings.configuration, blobs), os.environ, now)
+    directory = Directory(clients, source, now)
     async with asyncio.TaskGroup() as group:
-        for part in (transport, archive, quarantine, ledger, objects, usage):
+        for part in (transport, archive, quarantine, ledger, objects, usage, clients):
             group.create_task(part.prepare())
-    configuration, problems = _configuration(settings)
-    gateway = (
-        None
-        if configuration is None
-        else Gateway(
+    await source.refresh()
+    await directory.refresh()
+
+    gateways = Gateways(
+        partial(
+            Gateway,
             settings=settings,
-            configuration=configuration,
             upstreams=Upstreams(settings),
             board=HealthBoard(now=monotonic, random=random),
             publisher=Publisher(transport, archive),
@@ -128,9 +160,10 @@ async def _make() -> Services:
     )
     return Services(
         settings=settings,
-        configuration=configuration,
-        problems=problems,
-        gateway=gateway,
+        directory=directory,
+        management=Management(directory, now, _mint_key),
+        gateways=gateways,
+        following=asyncio.create_task(_follow(directory, settings.refresh_s)),
         sinks=(archive, ledger),
         quarantine=quarantine,
         ledger=ledger,
@@ -138,14 +171,15 @@ async def _make() -> Services:
     )
 
 
-def _configuration(settings: Settings) -> tuple[Configuration | None, tuple[str, ...]]:
-    source = settings.configuration
-    if not source:
-        return None, ("TOLLGATE_CONFIG is not set: add the path of a configuration file, or its JSON",)
-    try:
-        text = source if source.lstrip().startswith("{") else Path(source).read_text(encoding="utf-8")
-        return parse(text, os.environ), ()
-    except OSError as error:
-        return None, (f"TOLLGATE_CONFIG names a file that cannot be read: {error}",)
-    except ConfigurationInvalid as error:
-        return None, error.problems
+async def _follow(directory: Directory, interval_s: float) -> None:
+    """Looks for changes for as long as the process lives."""
+    while True:
+        await asyncio.sleep(interval_s)
+        for failure in await asyncio.gather(directory.source.refresh(), directory.refresh(), return_exceptions=True):
+            if failure is not None and not isinstance(failure, NotReady):  # a defect of ours: this has to outlive it
+                _log.error("background look failed", exc_info=failure)
+        directory.rebuild()  # also where the table is away: the configuration may be new, or a key have expired
+
+
+def _mint_key() -> keys.MintedKey:
+    return keys.mint(secrets.token_bytes(keys.RANDOM_BYTES))
