@@ -3,6 +3,7 @@
 Rule: a key is looked up by the id that it carries and compared in constant time; what is wrong with a wrong one is not said.
 """
 
+import hmac
 from collections.abc import Mapping
 
 from shared.core.configuration import Client
@@ -15,6 +16,12 @@ def presented_key(headers: Headers) -> str | None:
     """The key in `Authorization: Bearer` (OpenAI's way) or `api-key` (Azure's)."""
     scheme, _, token = (get(headers, "authorization") or "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else get(headers, "api-key")
+
+
+def presents_admin_key(headers: Headers, admin_key: str) -> bool:
+    """Whether the request carries the admin key. Where there is none, nothing is it."""
+    key = presented_key(headers)
+    return bool(key and admin_key) and hmac.compare_digest((key or "").encode(), admin_key.encode())
 
 
 def identify(headers: Headers, keys: Mapping[str, tuple[KeyHash, Client]]) -> Client:
