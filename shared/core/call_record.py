@@ -18,6 +18,8 @@ class Outcome(StrEnum):
     COMPLETED = "completed"
     CLIENT_CLOSED = "client_closed"
     UPSTREAM_ERROR = "upstream_error"
+    REJECTED = "rejected"
+    """Refused by the gateway, and not forwarded."""
     INCOMPLETE = "incomplete"
     """Opened, and never heard of again: given by the rollup after a grace time, replaced if the end turns up."""
 
@@ -28,6 +30,8 @@ class UsageSource(StrEnum):
     PROVIDER = "provider"
     DRAINED = "drained"
     """The provider's, read to its end after the client had gone."""
+    ESTIMATED = "estimated"
+    """Counted by the gateway, from what was produced before the upstream was stopped."""
     NONE = "none"
     """Nobody said."""
 
@@ -75,6 +79,8 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
     model_served: str | None = None
     response_id: str | None = None
     finish_reasons: tuple[str, ...] = ()
+    content_filter: tuple[str, ...] = ()
+    """What a content filter held back: `prompt.violence`, `completion.hate`, ..."""
     usage: TokenUsage | None = None
     usage_source: UsageSource | None = None
     response_bytes: int | None = None

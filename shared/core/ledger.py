@@ -11,15 +11,10 @@ import msgspec
 
 from shared.core.call_ids import hour_of
 from shared.core.call_record import CallRecord, Outcome, UsageSource
+from shared.core.usage import TokenUsage
 
-TOKEN_CLASSES = (
-    "input_tokens",
-    "cached_input_tokens",
-    "audio_input_tokens",
-    "output_tokens",
-    "reasoning_tokens",
-    "audio_output_tokens",
-)
+TOKEN_CLASSES = TokenUsage.__struct_fields__
+"""What is counted of each call; UsageEntry and UsageHour have a field for each."""
 
 
 class UsageEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -47,10 +42,16 @@ class UsageEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     usage_source: UsageSource | None = None
     input_tokens: int | None = None
     cached_input_tokens: int | None = None
+    cache_write_input_tokens: int | None = None
     audio_input_tokens: int | None = None
+    image_input_tokens: int | None = None
     output_tokens: int | None = None
     reasoning_tokens: int | None = None
     audio_output_tokens: int | None = None
+    image_output_tokens: int | None = None
+    audio_ms: int | None = None
+    images: int | None = None
+    characters: int | None = None
 
     @property
     def hour(self) -> str:
@@ -88,6 +89,8 @@ class UsageHour(msgspec.Struct, frozen=True, kw_only=True):
     completed: int = 0
     client_closed: int = 0
     upstream_error: int = 0
+    rejected: int = 0
+    """Calls that the gateway refused and did not forward. Not among `calls`."""
     incomplete: int = 0
     open: int = 0
     """Calls that have not ended yet."""
@@ -95,10 +98,16 @@ class UsageHour(msgspec.Struct, frozen=True, kw_only=True):
     """Ended calls whose tokens nobody told."""
     input_tokens: int = 0
     cached_input_tokens: int = 0
+    cache_write_input_tokens: int = 0
     audio_input_tokens: int = 0
+    image_input_tokens: int = 0
     output_tokens: int = 0
     reasoning_tokens: int = 0
     audio_output_tokens: int = 0
+    image_output_tokens: int = 0
+    audio_ms: int = 0
+    images: int = 0
+    characters: int = 0
     request_bytes: int = 0
     response_bytes: int = 0
 
@@ -128,11 +137,11 @@ def _key_of(entry: UsageEntry) -> UsageKey:
 
 
 def _counted(entry: UsageEntry) -> Iterable[tuple[str, int]]:
-    yield "calls", 1
+    yield "calls", 0 if entry.outcome is Outcome.REJECTED else 1
     yield (entry.outcome.value if entry.outcome else "open"), 1
     yield "request_bytes", entry.request_bytes
     yield "response_bytes", entry.response_bytes or 0
-    if entry.outcome and entry.usage_source is UsageSource.NONE:
+    if entry.outcome not in (None, Outcome.REJECTED) and entry.usage_source is UsageSource.NONE:
         yield "usage_unknown", 1
     for name in TOKEN_CLASSES:
         yield name, getattr(entry, name) or 0

@@ -13,10 +13,18 @@ from urllib.parse import unquote
 import msgspec
 
 from shared.core.errors import MethodNotAllowed, NotFound
-from shared.core.usage import Part, parse_chat, parse_object
+from shared.core.usage import (
+    Part,
+    parse_chat,
+    parse_images,
+    parse_object,
+    parse_response,
+    parse_speech,
+    parse_transcription,
+)
 
-_ID = re.compile(r"(?!\.+$)[A-Za-z0-9._:-]{1,256}")
-"""What an id in a path may be: nothing that an upstream could take for another path."""
+_SEGMENT = re.compile(r"(?!\.+$)[A-Za-z0-9._:-]{1,256}")
+"""What an id, or a part of an unknown path, may be: nothing that an upstream could take for another path."""
 
 
 class UrlStyle(StrEnum):
@@ -36,6 +44,8 @@ class Form(StrEnum):
     JSON = "json"
     MULTIPART = "multipart"
     NONE = "none"
+    ANY = "any"
+    """Not known: passed on unread."""
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +72,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """Whether what comes of it is kept as an object by the upstream, unless the field `store` says otherwise; None: never."""
     lists: bool = False
     """Whether the answer is a list of objects, of which a client may see its own only."""
+    refusal: str | None = None
+    """Why it cannot be served here, where it cannot."""
     local: bool = False
     """Whether the gateway answers by itself."""
 
@@ -108,12 +120,12 @@ CATALOGUE: tuple[Operation, ...] = (
     _inference("chat.completions", "chat/completions", parse=parse_chat, usage_chunk=True, stores=False),
     _inference("completions", "completions", parse=parse_chat, usage_chunk=True),
     _inference("embeddings", "embeddings", parse=parse_chat),
-    _inference("images.generate", "images/generations"),
-    _inference("images.edit", "images/edits", Form.MULTIPART),
-    _inference("images.create_variation", "images/variations", Form.MULTIPART),
-    _inference("audio.transcriptions", "audio/transcriptions", Form.MULTIPART),
-    _inference("audio.translations", "audio/translations", Form.MULTIPART),
-    _inference("audio.speech", "audio/speech"),
+    _inference("images.generate", "images/generations", parse=parse_images),
+    _inference("images.edit", "images/edits", Form.MULTIPART, parse=parse_images),
+    _inference("images.create_variation", "images/variations", Form.MULTIPART, parse=parse_images),
+    _inference("audio.transcriptions", "audio/transcriptions", Form.MULTIPART, parse=parse_transcription),
+    _inference("audio.translations", "audio/translations", Form.MULTIPART, parse=parse_transcription),
+    _inference("audio.speech", "audio/speech", parse=parse_speech),
     Operation(
         name="moderations",
         method="POST",
@@ -122,13 +134,36 @@ CATALOGUE: tuple[Operation, ...] = (
         names_model=True,
         default_model="omni-moderation-latest",
     ),
-    Operation(name="responses", method="POST", path="responses", form=Form.JSON, names_model=True, stores=True),
+    Operation(
+        name="responses",
+        method="POST",
+        path="responses",
+        form=Form.JSON,
+        names_model=True,
+        parse=parse_response,
+        stores=True,
+    ),
+    Operation(
+        name="responses.compact",
+        method="POST",
+        path="responses/compact",
+        form=Form.JSON,
+        names_model=True,
+        parse=parse_response,
+        stores=True,
+    ),
     Operation(name="models.list", method="GET", path="models", local=True),
     Operation(name="models.retrieve", method="GET", path="models/{model}", local=True),
+    Operation(
+        name="realtime",
+        method="GET",
+        path="realtime",
+        refusal="A WebSocket cannot pass through Azure Functions. Get a client secret from POST realtime/client_secrets here,"
+        " and connect to the upstream itself with that.",
+    ),
     *_objects(
         """
         responses.input_tokens            POST    responses/input_tokens
-        responses.compact                 POST    responses/compact
         responses.retrieve                GET     responses/{response}
         responses.delete                  DELETE  responses/{response}
         responses.cancel                  POST    responses/{response}/cancel
@@ -230,7 +265,7 @@ CATALOGUE: tuple[Operation, ...] = (
         realtime.client_secrets.create    POST    realtime/client_secrets
         realtime.sessions.create          POST    realtime/sessions
         """,
-        names_model=frozenset({"assistants.create", "responses.compact", "responses.input_tokens"}),
+        names_model=frozenset({"assistants.create", "responses.input_tokens"}),
     ),
 )
 
@@ -263,6 +298,15 @@ def match(method: str, path: str) -> Route:
     if style is UrlStyle.AZURE and operation.in_deployment is (model is None):
         raise _unknown(method, path)
     return Route(operation, style, rest, model, _first_id(operation, parts))
+
+
+def unknown(method: str, path: str) -> Route | None:
+    """The route of an operation that is not in the catalogue; None where the path is not one that may be passed on."""
+    style, model, rest = _split(path)
+    if style is None or model is not None or not all(map(_SEGMENT.fullmatch, rest.split("/"))):
+        return None
+    operation = Operation(name="unknown", method=method, path=rest, form=Form.ANY, stores=True)
+    return Route(operation, style, rest)
 
 
 def _unknown(method: str, path: str) -> NotFound:
@@ -305,7 +349,7 @@ _SHAPES_WITH_IDS = tuple(shape for shape in _BY_SHAPE if "{}" in shape)
 def _with_ids(parts: tuple[str, ...]) -> Mapping[str, Operation] | None:
     for shape in _SHAPES_WITH_IDS:
         if len(shape) == len(parts) and all(
-            _ID.fullmatch(part) if expected == "{}" else part == expected
+            _SEGMENT.fullmatch(part) if expected == "{}" else part == expected
             for expected, part in zip(shape, parts, strict=True)
         ):
             return _BY_SHAPE[shape]

@@ -8,6 +8,7 @@ import zlib
 
 import msgspec
 
+from shared.core.content_encoding import decoded, decompressor
 from shared.core.operations import Operation
 from shared.core.sse import EventSplitter, data_of
 from shared.core.usage import Reading
@@ -27,7 +28,7 @@ class StreamTap:
         self._operation = operation
         self._drop = drop_usage_chunk and encoding in (None, "identity")  # encoded bytes cannot be cut into events
         self._events = EventSplitter()
-        self._inflate = _decompressor(encoding)
+        self._inflate = decompressor(encoding)
         self.reading = Reading()
         self.done = False
         """The terminal event has passed."""
@@ -73,6 +74,7 @@ class StreamTap:
             self.unreadable += 1
             return False
         self.reading = self.reading.after(part)
+        self.done = self.done or part.done
         return self._drop and part.only_usage
 
 
@@ -97,11 +99,6 @@ class PassTap:
 def read_body(operation: Operation, body: bytes, encoding: str | None) -> Reading:
     """What a whole JSON answer tells; an empty reading where it cannot be read."""
     try:
-        inflate = _decompressor(encoding)
-        return Reading().after(operation.parse(inflate.decompress(body) if inflate else body))
+        return Reading().after(operation.parse(decoded(body, encoding)))
     except (*_NOT_READABLE, zlib.error):
         return Reading()
-
-
-def _decompressor(encoding: str | None) -> "zlib._Decompress | None":
-    return zlib.decompressobj(wbits=zlib.MAX_WBITS | 32) if encoding == "gzip" else None

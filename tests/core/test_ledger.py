@@ -48,19 +48,15 @@ def test_an_entry_of_an_open_call_has_no_end() -> None:
 
 def test_an_entry_of_a_closed_call_has_its_tokens_by_class() -> None:
     entry = entry_of(closed_record())
-    assert {name: getattr(entry, name) for name in TOKEN_CLASSES} == {
+    assert {name: getattr(entry, name) for name in TOKEN_CLASSES} == dict.fromkeys(TOKEN_CLASSES) | {
         "input_tokens": 10,
         "cached_input_tokens": 4,
-        "audio_input_tokens": None,
         "output_tokens": 5,
-        "reasoning_tokens": None,
-        "audio_output_tokens": None,
     }
     assert entry.attempt_count == 1
 
 
 def test_the_ledger_counts_every_class_of_tokens() -> None:
-    assert set(TOKEN_CLASSES) == set(TokenUsage.__struct_fields__)
     assert set(TOKEN_CLASSES) <= set(UsageEntry.__struct_fields__) & set(COUNTERS)
     assert {outcome.value for outcome in Outcome} <= set(COUNTERS)
 

@@ -180,7 +180,7 @@ BODIES = {
     "zlib, which some call gzip": (zlib.compress(BODY), "gzip", READING),
     "not JSON": (b"<html>", None, Reading()),
     "empty": (b"", None, Reading()),
-    "an error": (b'{"error":{"message":"no","type":"x","param":null,"code":null}}', None, Reading()),
+    "an error": (b'{"error":{"message":"no","type":"x","param":null,"code":null}}', None, Reading(error="x")),
     **{name: (data, None, Reading()) for name, data in UNREADABLE.items()},
 }
 

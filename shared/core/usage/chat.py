@@ -1,0 +1,97 @@
+"""Chat completions, completions and embeddings (https://platform.openai.com/docs/api-reference/chat).
+
+Rule: some servers send usage with every chunk: it is the usage so far, never an amount to add.
+"""
+
+from typing import Any
+
+import msgspec
+
+from shared.core.usage.reading import Part, TokenUsage
+from shared.core.usage.wire import (
+    NOTHING,
+    Count,
+    InputDetails,
+    OutputDetails,
+    annotated,
+    error_in,
+    filtered,
+    token_usage,
+)
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: Count | None = None
+    completion_tokens: Count | None = None
+    prompt_tokens_details: InputDetails | None = None
+    completion_tokens_details: OutputDetails | None = None
+
+    def read(self) -> TokenUsage:
+        return token_usage(
+            self.prompt_tokens, self.prompt_tokens_details, self.completion_tokens, self.completion_tokens_details
+        )
+
+
+class _Delta(msgspec.Struct):
+    """What can be said; servers differ in how."""
+
+    content: Any = None
+    refusal: Any = None
+    reasoning_content: Any = None
+    reasoning: Any = None
+    tool_calls: Any = None
+    function_call: Any = None
+    audio: Any = None
+
+    @property
+    def is_empty(self) -> bool:
+        said = (self.content, self.tool_calls, self.reasoning_content, self.reasoning, self.refusal)
+        return not (any(said) or self.function_call or self.audio)
+
+
+class _Choice(msgspec.Struct):
+    finish_reason: str | None = None
+    delta: _Delta | None = None
+    text: Any = None
+    content_filter_results: msgspec.Raw = NOTHING
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.finish_reason and not self.text and (self.delta is None or self.delta.is_empty)
+
+
+class _Chat(msgspec.Struct):
+    id: str | None = None
+    model: str | None = None
+    choices: tuple[_Choice, ...] | None = None
+    usage: _Usage | None = None
+    error: msgspec.Raw = NOTHING
+    prompt_filter_results: msgspec.Raw = NOTHING
+
+
+_decoder = msgspec.json.Decoder(_Chat)
+
+
+def parse_chat(data: bytes) -> Part:
+    """A chat completion or one chunk of it; a completion; embeddings, which have input only.
+
+    Raises msgspec.DecodeError for what is not that.
+    """
+    chat = _decoder.decode(data)
+    choices = chat.choices or ()
+    error, refused = error_in(chat.error)
+    return Part(
+        model=chat.model,
+        response_id=chat.id,
+        finish_reasons=tuple(choice.finish_reason for choice in choices if choice.finish_reason),
+        usage=chat.usage.read() if chat.usage else None,
+        error=error,
+        content_filter=refused or annotated(chat.prompt_filter_results) + _held_back(choices),
+        only_usage=chat.usage is not None and not choices,
+        is_preamble=not (error or chat.usage) and all(choice.is_empty for choice in choices),
+        done=error is not None,
+    )
+
+
+def _held_back(choices: tuple[_Choice, ...]) -> tuple[str, ...]:
+    return tuple(name for choice in choices for name in filtered(choice.content_filter_results, "completion"))
