@@ -43,6 +43,11 @@ class _Meter:
         """What the calls that wait for a slice ask for."""
         self.exchange: asyncio.Task[bool] | None = None
 
+    def change(self, limit: int) -> None:
+        """The configuration has another limit. What was used stays used."""
+        self.holding = rules.changed(self.holding, limit - self.limit)
+        self.limit = limit
+
     def roll(self, now: datetime) -> Holding:
         """The holding of the window of `now`."""
         if (holding := rules.rolled(self.holding, self.kind, now)) is not self.holding:
@@ -189,7 +194,7 @@ class Limits:
         meters = []
         for kind, limit in rules.allowances(limits):
             meter = before.get(kind) or _Meter(client.id, kind, limit, now)
-            meter.limit = limit
+            meter.change(limit)
             meters.append(meter)
         self._meters[client.id] = limits, tuple(meters)
         return self._meters[client.id][1]

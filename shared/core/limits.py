@@ -177,6 +177,11 @@ def rolled(holding: Holding, kind: Kind, now: datetime) -> Holding:
     return Holding(window=window_of(kind, now), spent=debt, unspent=-debt)
 
 
+def changed(holding: Holding, more: int) -> Holding:
+    """The holding where the limit has become greater, or smaller, by `more`."""
+    return replace(holding, left=max(holding.left + more, 0))
+
+
 def judge(holding: Holding, limit: int, ask: int, now: datetime) -> Verdict:
     """Whether a call may have `ask`. A call that asks for nothing is never refused."""
     if ask > limit:
@@ -253,7 +258,7 @@ class Renewal(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def renew(  # noqa: PLR0913 - a pure function of all that decides a lease
+def renew(
     account: Account, limit: int, instance: str, holding: Holding, *, demand: int, leave: bool = False, now: datetime
 ) -> Renewal:
     """An instance reports its holding and takes a slice: what `demand`, all waiting calls together, lacks, and at least
