@@ -1,7 +1,5 @@
 """`GET /usage`: what was used. A client's key shows that client's usage, the admin key everyone's."""
 
-import hmac
-
 import azure.functions as func
 from azurefunctions.extensions.http.fastapi import Request, Response
 
@@ -9,7 +7,7 @@ from functions.web import AnswerResponse, inbound, json_response
 from shared import wiring
 from shared.core.errors import GatewayError
 from shared.core.headers import Headers
-from shared.core.identity import identify, presented_key
+from shared.core.identity import identify, presents_admin_key
 from shared.core.usage_report import parse_query, report
 from shared.proxying import refusal
 from shared.wiring import Services
@@ -32,7 +30,6 @@ async def usage(req: Request) -> Response:
 
 def _whose(headers: Headers, parts: Services) -> str | None:
     """The client whose usage may be seen; None where it is everyone's. Raises Unauthenticated."""
-    key, admin_key = presented_key(headers), parts.settings.admin_key
-    if key and admin_key and hmac.compare_digest(key.encode(), admin_key.encode()):
+    if presents_admin_key(headers, parts.settings.admin_key):
         return None
     return identify(headers, parts.configuration.keys_by_id if parts.configuration else {}).id
