@@ -13,7 +13,7 @@ from shared.core.call_record import Outcome
 from shared.core.operations import CATALOGUE
 from shared.core.tap import StreamTap
 from shared.proxying import Answer
-from shared.relay import Relay
+from shared.relay import Relay, Timing
 
 CHAT = next(operation for operation in CATALOGUE if operation.name == "chat.completions")
 
@@ -84,9 +84,10 @@ class Record:
         self.outcomes.append(relay.outcome)
 
 
-def relay_of(record: Record) -> Relay:
-    stream = Stream(b"data: 1\n\n", b"data: [DONE]\n\n")
-    return Relay(stream, StreamTap(CHAT, drop_usage_chunk=False), record, 60)  # type: ignore[arg-type]
+def relay_of(record: Record, stream: Stream | None = None) -> Relay:
+    stream = stream or Stream(b"data: 1\n\n", b"data: [DONE]\n\n")
+    timing = Timing(deadline=asyncio.get_running_loop().time() + 60, drain_s=60, heartbeat_s=60)
+    return Relay(stream, StreamTap(CHAT, drop_usage_chunk=False), record, timing)  # type: ignore[arg-type]
 
 
 ADDRESSES = {
@@ -156,12 +157,12 @@ async def test_a_client_that_hangs_up_before_the_first_byte_has_its_call_closed(
 
         @override
         async def chunks(self) -> AsyncIterator[bytes]:
-            while relay.outcome is not Outcome.CLIENT_CLOSED:
+            while relay.outcome is not Outcome.CLIENT_CLOSED:  # noqa: ASYNC110 - there is no event for it
                 await asyncio.sleep(0)
             yield b"data: [DONE]\n\n"
 
     record = Record()
-    relay = Relay(Slow(), StreamTap(CHAT, drop_usage_chunk=False), record, 60)  # type: ignore[arg-type]
+    relay = relay_of(record, Slow())
     await AnswerResponse(Answer(status=200, headers=(), body=relay))(scope_of(), hangs_up, Sent())
     assert record.outcomes == [Outcome.CLIENT_CLOSED]
 

@@ -21,12 +21,12 @@ _NOT_READABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # the
 class StreamTap:
     """Reads the events of one stream."""
 
-    tells_errors = True
-    """Whether an error can be told within the stream."""
-
     def __init__(self, operation: Operation, *, drop_usage_chunk: bool, encoding: str | None = None) -> None:
         self._operation = operation
-        self._drop = drop_usage_chunk and encoding in (None, "identity")  # encoded bytes cannot be cut into events
+        is_plain = encoding in (None, "identity")
+        self.tells_errors = is_plain
+        """Whether events of our own, an error say, can be put into the stream."""
+        self._drop = drop_usage_chunk and is_plain  # encoded bytes cannot be cut into events
         self._events = EventSplitter()
         self._inflate = decompressor(encoding)
         self.reading = Reading()

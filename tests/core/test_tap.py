@@ -159,6 +159,15 @@ def test_an_encoded_stream_passes_as_it_is_although_a_usage_chunk_should_go(enco
         assert through(stream, size, drop=True, encoding=encoding)[0] == stream
 
 
+ENCODINGS = {None: True, "identity": True, "gzip": False, "br": False}
+
+
+@pytest.mark.parametrize(("encoding", "tells_errors"), ENCODINGS.items())
+def test_nothing_of_ours_is_put_into_an_encoded_stream(encoding: str | None, *, tells_errors: bool) -> None:
+    """Plain text among encoded bytes would make the client's decoder fail."""
+    assert StreamTap(CHAT, drop_usage_chunk=False, encoding=encoding).tells_errors is tells_errors
+
+
 def test_a_broken_gzip_stream_is_counted_and_passes() -> None:
     stream = b"\x1f\x8b\x08" + b"no gzip" * 10
     out, tap = through(stream, 7, drop=False, encoding="gzip")
