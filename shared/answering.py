@@ -4,6 +4,7 @@ Rule: a stream is relayed as it comes; a JSON answer is passed on whole. Either 
 all of it, and so is the ownership of the objects that it speaks of.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable
 from datetime import datetime
@@ -22,7 +23,8 @@ from shared.core.verdicts import judge_error
 from shared.health_board import Lease
 from shared.objects import Objects
 from shared.publishing import Publisher
-from shared.relay import Relay
+from shared.relay import Relay, Timing
+from shared.settings import Settings
 from shared.transports import TransportDown
 from shared.upstream import UpstreamError, UpstreamResponse
 
@@ -37,6 +39,8 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     served: Served
     response: UpstreamResponse
     lease: Lease
+    deadline: float
+    """An instant of the event loop's clock."""
 
     @property
     def encoding(self) -> str | None:
@@ -51,12 +55,12 @@ class Answering:
     """One per process. Holds no state of any call."""
 
     def __init__(
-        self, *, publisher: Publisher, objects: Objects, now: Callable[[], datetime], drain_timeout_s: float
+        self, *, publisher: Publisher, objects: Objects, now: Callable[[], datetime], settings: Settings
     ) -> None:
         self._publisher = publisher
         self._objects = objects
         self._now = now
-        self._drain_timeout_s = drain_timeout_s
+        self._settings = settings
 
     async def answer(self, exchange: Exchange) -> bytes | Relay:
         """What the client gets. Raises UpstreamFailed, or NotReady where the end could not be recorded."""
@@ -99,10 +103,15 @@ class Answering:
             if is_events
             else PassTap()
         )
-        return Relay(exchange.response, tap, close, self._drain_timeout_s)
+        timing = Timing(
+            deadline=exchange.deadline,
+            drain_s=self._settings.drain_timeout_s,
+            heartbeat_s=self._settings.heartbeat_s,
+        )
+        return Relay(exchange.response, tap, close, timing)
 
     async def _whole(self, exchange: Exchange) -> bytes:
-        body, error = await _read(exchange.response)
+        body, error = await _read(exchange.response, exchange.deadline)
         self._end(exchange, error)
         operation, served = exchange.call.route.operation, exchange.served
         if operation.lists and not error:
@@ -134,15 +143,18 @@ class Answering:
             await stickiness.remember(exchange.call, target, answer, self._objects, self._now())
 
 
-async def _read(response: UpstreamResponse) -> tuple[bytes, str | None]:
+async def _read(response: UpstreamResponse, deadline: float) -> tuple[bytes, str | None]:
     """The whole body, or what came of it and why it broke off."""
     received: list[bytes] = []
     error = None
     try:
-        async for chunk in response.chunks():
-            received.append(chunk)  # noqa: PERF401 - what came before a break is kept
+        async with asyncio.timeout_at(deadline):
+            async for chunk in response.chunks():
+                received.append(chunk)  # noqa: PERF401 - what came before a break is kept
     except UpstreamError as failure:
         error = failure.reason
+    except TimeoutError:
+        error = "the call's deadline passed"
     finally:
         await response.close()
     return b"".join(received), error

@@ -26,6 +26,8 @@ from shared.upstream import UpstreamError, UpstreamResponse, Upstreams
 
 _LONGEST_PREVIEW = 64 * 1024
 """Bytes of a stream that are held back while nothing in them is content."""
+_PREVIEW_PATIENCE_S = 15.0
+"""For how long they are: a model that thinks for minutes begins with an empty event."""
 
 
 class Answered(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,9 +63,10 @@ class Attempting:
         self._now = now
         self._first_byte_timeout_s = first_byte_timeout_s
 
-    async def answered(self, call: Call, pool: Pool) -> Answered:
+    async def answered(self, call: Call, pool: Pool, deadline: float) -> Answered:
         """Asks the pool's deployments in turn. The answer is that of the last one asked, whatever it says.
 
+        `deadline` is an instant of the event loop's clock, for the call as a whole.
         Raises NoDeploymentAvailable or RateLimited where none may be asked at all.
         """
         lease = self._board.begin(pool)
@@ -73,7 +76,8 @@ class Attempting:
         names: set[str] = set()
         while True:
             names.add(lease.name)
-            last = await self._ask(call, lease, retry_unknown=pool.model.retry_unknown)
+            until = min(deadline, asyncio.get_running_loop().time() + self._first_byte_timeout_s)
+            last = await self._ask(call, lease, until, retry_unknown=pool.model.retry_unknown)
             tried.append(last)
             following = self._board.begin(pool, names) if last.verdict.action is Action.TRY_NEXT else None
             if following is None:
@@ -107,12 +111,12 @@ class Attempting:
         error = RateLimited if wait.is_rate_limited else NoDeploymentAvailable
         return error(message, retry_after_s=wait.seconds)
 
-    async def _ask(self, call: Call, lease: Lease, *, retry_unknown: bool) -> _Tried:
+    async def _ask(self, call: Call, lease: Lease, until: float, *, retry_unknown: bool) -> _Tried:
         request = upstream_request(call, lease.target)
         started_at = self._now()
         response = None
         try:
-            async with asyncio.timeout(self._first_byte_timeout_s):
+            async with asyncio.timeout_at(until):
                 response = await self._upstreams.send(request)
                 first_byte_at = self._now()
                 verdict = await _judge(response, first_byte_at)
@@ -143,7 +147,7 @@ async def _judge_beginning(response: UpstreamResponse) -> Verdict:
     """Reads a stream until an event tells whether it is an answer."""
     splitter = EventSplitter()
     held = 0
-    async for chunk in response.peek():
+    async for chunk in response.peek(_PREVIEW_PATIENCE_S):
         for event in splitter.feed(chunk):
             data = data_of(event)
             verdict = judge_event(data) if data else None
@@ -157,7 +161,7 @@ async def _judge_beginning(response: UpstreamResponse) -> Verdict:
 
 async def _error_body(response: UpstreamResponse) -> bytes:
     body = b""
-    async for chunk in response.peek():
+    async for chunk in response.peek(_PREVIEW_PATIENCE_S):
         body += chunk
         if len(body) > _LONGEST_PREVIEW:
             break

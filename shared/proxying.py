@@ -17,12 +17,12 @@ from shared import stickiness
 from shared.answering import Answering, Exchange
 from shared.attempting import Attempting
 from shared.core import authorization
-from shared.core.accounting import Ending, open_record
+from shared.core.accounting import Ending, Served, open_record
 from shared.core.call_ids import mint
 from shared.core.call_record import Outcome
-from shared.core.calls import Call, InboundRequest, understand
+from shared.core.calls import Call, InboundRequest, begun, understood
 from shared.core.configuration import Client, Configuration, Pool
-from shared.core.errors import GatewayError, NotReady, PayloadTooLarge, UpstreamFailed, to_openai_json
+from shared.core.errors import REJECTIONS, GatewayError, NotReady, PayloadTooLarge, UpstreamFailed, to_openai_json
 from shared.core.headers import Headers, for_client, with_retry_after
 from shared.core.identity import identify
 from shared.core.operations import Route, match
@@ -47,7 +47,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Gateway:
-    """One per process. Holds no state of any call."""
+    """One per process. Of calls it holds only those whose refusal is being recorded."""
 
     def __init__(
         self,
@@ -65,12 +65,11 @@ class Gateway:
         self._publisher = publisher
         self._objects = objects
         self._now = now
+        self._rejections: set[asyncio.Task[None]] = set()
         self._attempting = Attempting(
             upstreams=upstreams, board=board, now=now, first_byte_timeout_s=settings.first_byte_timeout_s
         )
-        self._answering = Answering(
-            publisher=publisher, objects=objects, now=now, drain_timeout_s=settings.drain_timeout_s
-        )
+        self._answering = Answering(publisher=publisher, objects=objects, now=now, settings=settings)
 
     async def handle(self, request: InboundRequest) -> Answer:
         """The answer to a request; every error becomes one."""
@@ -84,15 +83,32 @@ class Gateway:
 
     async def _serve(self, request: InboundRequest) -> Answer:
         client = identify(request.headers, self._configuration.keys_by_id)
-        route = match(request.method, request.path)
-        authorization.check_operation(client, route.operation)
-        if route.operation.local:
-            return self._models(client, route)
-        body = await _read(request, self._settings.max_request_bytes)
         opened_at = self._now()
-        call_id = mint(opened_at, secrets.token_bytes(10))
-        call = understand(call_id, opened_at, client, route, request, body)
-        return await self._forward(call, await self._pool(call))
+        call = begun(
+            mint(opened_at, secrets.token_bytes(10)), opened_at, client, match(request.method, request.path), request
+        )
+        try:
+            authorization.check(client, call.route.operation, forward_unknown=self._settings.forward_unknown)
+            if call.route.operation.local:
+                return self._models(client, call.route)
+            call = understood(call, await _read(request, self._settings.max_request_bytes))
+            pool = await self._pool(call)
+        except REJECTIONS as error:
+            self._record_rejection(call, error)
+            raise
+        return await self._forward(call, pool)
+
+    def _record_rejection(self, call: Call, error: GatewayError) -> None:
+        """Publishes the refusal of a call, which does not wait for that."""
+        served = Served(attempts=(), status=error.status)
+        ending = Ending(outcome=Outcome.REJECTED, closed_at=self._now(), served=served, error=error.message)
+        task = asyncio.create_task(self._answering.close(call, open_record(call), ending))
+        self._rejections.add(task)
+        task.add_done_callback(self._forget_rejection)
+
+    def _forget_rejection(self, task: asyncio.Task[None]) -> None:
+        self._rejections.discard(task)
+        task.exception()  # logged where it arose; the client has its answer
 
     def _models(self, client: Client, route: Route) -> Answer:
         pools = self._configuration.pools
@@ -116,7 +132,8 @@ class Gateway:
     async def _forward(self, call: Call, pool: Pool) -> Answer:
         record = open_record(call)
         opened = asyncio.create_task(self._publisher.opened(record))
-        answered = await self._attempting.answered(call, pool)
+        deadline = asyncio.get_running_loop().time() + self._settings.deadline_s
+        answered = await self._attempting.answered(call, pool, deadline)
         served, response = answered.served, answered.response
         try:
             await opened
@@ -130,7 +147,9 @@ class Gateway:
             ending = Ending(outcome=Outcome.UPSTREAM_ERROR, closed_at=self._now(), served=served)
             await self._answering.close(call, record, ending)
             raise UpstreamFailed(f"No deployment of the model '{call.model}' answered.")
-        exchange = Exchange(call=call, record=record, served=served, response=response, lease=answered.lease)
+        exchange = Exchange(
+            call=call, record=record, served=served, response=response, lease=answered.lease, deadline=deadline
+        )
         body = await self._answering.answer(exchange)
         headers = for_client(served.headers)
         if served.retry_after_s is not None:

@@ -9,6 +9,8 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+import msgspec
+
 from shared.core.call_record import Outcome
 from shared.core.errors import GatewayError, UpstreamFailed, to_openai_json
 from shared.core.tap import PassTap, StreamTap
@@ -20,12 +22,25 @@ type Close = Callable[["Relay"], Awaitable[None]]
 """Makes the end of the call durable. Raises GatewayError."""
 
 
+HEARTBEAT = b": keep-alive\n\n"
+"""A comment, which every client of server-sent events passes over."""
+
+
+class Timing(msgspec.Struct, frozen=True, kw_only=True):
+    """How long things may take."""
+
+    deadline: float
+    """An instant of the event loop's clock: when the call as a whole must have ended."""
+    drain_s: float
+    """For how long a stream is read whose client has gone."""
+    heartbeat_s: float
+    """How long a client may hear nothing: the platform cuts a silent call off."""
+
+
 class Relay:
     """One stream. Created and used within one event loop."""
 
-    def __init__(
-        self, response: UpstreamResponse, tap: StreamTap | PassTap, close: Close, drain_timeout_s: float
-    ) -> None:
+    def __init__(self, response: UpstreamResponse, tap: StreamTap | PassTap, close: Close, timing: Timing) -> None:
         self.tap = tap
         self.received: list[bytes] = []
         """The body as the upstream sent it."""
@@ -34,7 +49,7 @@ class Relay:
         self._failure: GatewayError | None = None
         self._response = response
         self._close = close
-        self._drain_timeout_s = drain_timeout_s
+        self._timing = timing
         self._for_client: list[bytes] = []
         self._held: list[bytes] = []
         self._is_cut = False
@@ -46,7 +61,13 @@ class Relay:
     async def chunks(self) -> AsyncIterator[bytes]:
         """What the client gets, as it comes."""
         while True:
-            await self._arrived.wait()
+            try:
+                async with asyncio.timeout(self._timing.heartbeat_s):
+                    await self._arrived.wait()
+            except TimeoutError:
+                if self.tap.tells_errors and not self._is_cut:
+                    yield HEARTBEAT
+                continue
             self._arrived.clear()
             ready, self._for_client = self._for_client, []
             for chunk in ready:
@@ -60,18 +81,21 @@ class Relay:
         """Called when the client has all, or has gone: returns when the call is closed."""
         if not self._task.done():
             self.outcome = Outcome.CLIENT_CLOSED
-            await asyncio.wait([self._task], timeout=self._drain_timeout_s)
+            await asyncio.wait([self._task], timeout=self._timing.drain_s)
             if self._is_reading:
                 self._task.cancel()
         await asyncio.wait([self._task])
 
     async def _run(self) -> None:
         try:
-            await self._read()
+            async with asyncio.timeout_at(self._timing.deadline):
+                await self._read()
         except UpstreamError as error:
             self._failed(error.reason)
+        except TimeoutError:
+            self._failed("the call's deadline passed")
         except asyncio.CancelledError:
-            self.error = f"not read to its end within {self._drain_timeout_s:g} s after the client had gone"
+            self.error = f"not read to its end within {self._timing.drain_s:g} s after the client had gone"
         except Exception as error:  # noqa: BLE001 - a defect of ours must not leave the client waiting and the call open
             _log.exception("relay failed")
             self._failed(f"unexpected: {error!r}")

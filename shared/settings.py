@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 
-
 _MAX_REFRESH_S = 20.0
 
 
@@ -36,6 +35,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     first_byte_timeout_s: float
     idle_timeout_s: float
     drain_timeout_s: float
+    heartbeat_s: float
+    deadline_s: float
+    forward_unknown: bool
     max_request_bytes: int
 
 
@@ -67,6 +69,15 @@ def _refresh(text: str) -> float:
     return number
 
 
+def _choice(**words: bool) -> Callable[[str], bool]:
+    def parse(text: str) -> bool:
+        if text not in words:
+            raise ValueError(f"must be {' or '.join(words)}")
+        return words[text]
+
+    return parse
+
+
 def _prefix(text: str) -> str:
     if not (text.isascii() and text.isalnum() and text == text.lower() and text[:1].isalpha() and len(text) <= 20):
         raise ValueError("must be 1 to 20 lower-case letters and digits, a letter first")
@@ -85,6 +96,9 @@ SETTINGS = (
     Setting("TOLLGATE_FIRST_BYTE_TIMEOUT_S", "first_byte_timeout_s", "220", _positive, "Seconds that one deployment may take to begin its answer."),
     Setting("TOLLGATE_IDLE_TIMEOUT_S", "idle_timeout_s", "220", _positive, "Seconds that an upstream may be silent; the platform cuts silent calls at 230."),
     Setting("TOLLGATE_DRAIN_TIMEOUT_S", "drain_timeout_s", "120", _positive, "Seconds to go on reading a response whose client has gone, for its usage."),
+    Setting("TOLLGATE_HEARTBEAT_S", "heartbeat_s", "25", _positive, "Seconds after which a stream that is silent gets an SSE comment."),
+    Setting("TOLLGATE_DEADLINE_S", "deadline_s", "1740", _positive, "Seconds that a call may take in all; less than host.json's functionTimeout."),
+    Setting("TOLLGATE_UNKNOWN_OPERATIONS", "forward_unknown", "refuse", _choice(refuse=False, forward=True), "What happens to operations that the catalogue does not know: refuse or forward."),
     Setting("TOLLGATE_MAX_REQUEST_BYTES", "max_request_bytes", "104857600", _positive_whole, "Largest request body."),
 )  # fmt: skip
 

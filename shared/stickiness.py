@@ -26,7 +26,7 @@ async def upstream_of(call: Call, objects: Objects) -> str | None:
         if stored is None:
             raise _not_found(call.route.object_id)
         upstreams.add(_own(stored, call.client).upstream)
-    if call.route.operation.form is Form.JSON:
+    if call.route.operation.form in (Form.JSON, Form.ANY):
         for object_id in ids_in(call.body):
             if stored := await objects.find(object_id):
                 upstreams.add(_own(stored, call.client).upstream)

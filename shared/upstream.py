@@ -4,6 +4,7 @@ Rule: bytes in, bytes out. Nothing is decompressed, redirected or retried here, 
 fail becomes an UpstreamError that says whether the request may have reached the upstream.
 """
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 
@@ -30,14 +31,26 @@ class UpstreamResponse:
         self._response = response
         self._incoming = response.aiter_raw()
         self._peeked: list[bytes] = []
+        self._next: asyncio.Future[bytes | None] | None = None
         self.status = response.status_code
         self.headers: Headers = tuple(
             (name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in response.headers.raw
         )
 
-    async def peek(self) -> AsyncIterator[bytes]:
-        """The body as it comes; `chunks` will begin with what was taken here. Raises UpstreamError where it breaks off."""
-        async for chunk in self._read():
+    async def peek(self, patience_s: float) -> AsyncIterator[bytes]:
+        """The body as it comes within so many seconds; `chunks` begins with what was taken here.
+
+        Raises UpstreamError where it breaks off.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + patience_s
+        while True:
+            if self._next is None:
+                self._next = asyncio.ensure_future(anext(self._incoming, None))
+            # Waited for, not cancelled when time is up: that would end the connection.
+            await asyncio.wait((self._next,), timeout=max(0.0, until - loop.time()))
+            if not self._next.done() or (chunk := await self._taken()) is None:
+                return
             self._peeked.append(chunk)
             yield chunk
 
@@ -45,18 +58,28 @@ class UpstreamResponse:
         """The body as it comes, in its Content-Encoding. Raises UpstreamError where it breaks off."""
         for chunk in self._peeked:
             yield chunk
-        async for chunk in self._read():
-            yield chunk
-
-    async def _read(self) -> AsyncIterator[bytes]:
+        if self._next is not None and (awaited := await self._taken()) is not None:
+            yield awaited
         try:
             async for chunk in self._incoming:
                 yield chunk
         except httpx.HTTPError as error:
             raise _upstream_error(error) from error
 
+    async def _taken(self) -> bytes | None:
+        """The chunk that a peek waits for; None at the end."""
+        assert self._next is not None
+        try:
+            return await self._next
+        except httpx.HTTPError as error:
+            raise _upstream_error(error) from error
+        finally:
+            self._next = None
+
     async def close(self) -> None:
         """Gives the connection back, or up where the body was not read to its end."""
+        if self._next is not None:
+            self._next.cancel()
         await self._response.aclose()
 
 

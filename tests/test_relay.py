@@ -12,7 +12,7 @@ from shared.core.errors import NotReady
 from shared.core.operations import CATALOGUE
 from shared.core.tap import StreamTap
 from shared.core.usage import TokenUsage
-from shared.relay import Relay
+from shared.relay import HEARTBEAT, Relay, Timing
 from shared.upstream import UpstreamError
 
 CHAT = next(operation for operation in CATALOGUE if operation.name == "chat.completions")
@@ -76,9 +76,12 @@ def relay_of(
     drop: bool = False,
     encoding: str | None = None,
     drain_timeout_s: float = 60,
+    heartbeat_s: float = 60,
 ) -> Relay:
     tap = StreamTap(CHAT, drop_usage_chunk=drop, encoding=encoding)
-    return Relay(response, tap, close, drain_timeout_s)  # type: ignore[arg-type]
+    deadline = asyncio.get_running_loop().time() + 60
+    timing = Timing(deadline=deadline, drain_s=drain_timeout_s, heartbeat_s=heartbeat_s)
+    return Relay(response, tap, close, timing)  # type: ignore[arg-type]
 
 
 async def all_of(relay: Relay) -> bytes:
@@ -270,3 +273,23 @@ async def test_a_gzip_stream_is_read_and_relayed_as_it_is() -> None:
     response = ScriptedResponse(stream[:20], stream[20:], None)
     assert await all_of(relay_of(response, record, encoding="gzip")) == stream
     assert record.closed[0].tap.reading.usage == TokenUsage(input_tokens=9, output_tokens=2)
+
+
+async def test_a_silent_stream_gets_comments_but_never_inside_an_event() -> None:
+    """Invariant: the client gets the upstream's bytes unaltered; a comment between events is not one of them."""
+    response, close = ScriptedResponse(), Record()
+    relay = relay_of(response, close, heartbeat_s=0.01)
+    chunks = relay.chunks()
+    assert await anext(chunks) == HEARTBEAT
+    response.send(b"data: {}\n\ndata: {")
+    while (chunk := await anext(chunks)) == HEARTBEAT:
+        continue
+    assert chunk == b"data: {}\n\ndata: {"
+    following = asyncio.create_task(anext(chunks))
+    await asyncio.wait([following], timeout=0.1)
+    assert not following.done(), "half an event is no place for a comment"
+    response.send(b"}\n\n")
+    assert await following == b"}\n\n"
+    response.send(None)
+    assert {chunk async for chunk in chunks} <= {HEARTBEAT}
+    await relay.finish()

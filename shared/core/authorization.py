@@ -8,12 +8,19 @@ from collections.abc import Mapping
 import msgspec
 
 from shared.core.configuration import Client, Pool
-from shared.core.errors import NotFound, PermissionDenied
-from shared.core.operations import Operation
+from shared.core.errors import NotFound, NotSupported, PermissionDenied, UnknownOperation
+from shared.core.operations import Form, Operation
 
 
-def check_operation(client: Client, operation: Operation) -> None:
-    """Raises PermissionDenied for an operation that is not among the client's."""
+def check(client: Client, operation: Operation, *, forward_unknown: bool) -> None:
+    """Raises PermissionDenied for an operation that is not among the client's, NotSupported for one that cannot be served,
+    UnknownOperation for one that no row of the catalogue knows, unless those are forwarded."""
+    if operation.refusal:
+        raise NotSupported(operation.refusal)
+    if operation.form is Form.ANY and not forward_unknown:
+        raise UnknownOperation(
+            f"Invalid URL ({operation.method} {operation.path}): Tollgate does not know this operation."
+        )
     allowed = client.operations
     if allowed is not None and not any(_covers(name, operation.name) for name in allowed):
         raise PermissionDenied(f"This key may not use '{operation.name}'.", code="operation_not_allowed")

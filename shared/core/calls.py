@@ -32,7 +32,7 @@ class InboundRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
-    """A request that is understood: who asks which model for what."""
+    """Who asks which model for what. What is in the body is not known before it is read."""
 
     call_id: str
     opened_at: datetime
@@ -40,17 +40,18 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     route: Route
     model: str
     """What the client calls it; empty where the operation needs none."""
-    stream: bool
-    stores: bool
-    """Whether the upstream keeps what comes of it as an object."""
-    wants_usage: bool
-    """Whether the client itself asked for the usage chunk."""
     api_version: str | None
-    end_user: str | None
-    """The client's own user, in the words of `safety_identifier` or `user`."""
     request: InboundRequest
-    body: bytes
-    fields: Fields
+
+    stream: bool = False
+    stores: bool = False
+    """Whether the upstream keeps what comes of it as an object."""
+    wants_usage: bool = False
+    """Whether the client itself asked for the usage chunk."""
+    end_user: str | None = None
+    """The client's own user, in the words of `safety_identifier` or `user`."""
+    body: bytes = b""
+    fields: Fields = {}
     """Of a JSON body; empty for any other."""
 
 
@@ -58,28 +59,34 @@ class _StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
-def understand(
-    call_id: str, opened_at: datetime, client: Client, route: Route, request: InboundRequest, body: bytes
-) -> Call:
-    """The call in a request. Raises BadRequest for what cannot be routed."""
-    operation = route.operation
-    fields = _json_fields(body, required=operation.names_model) if operation.form is Form.JSON else {}
-    model = route.model or _named_model(operation.form, request, body, fields) or operation.default_model
-    if operation.names_model and not model:
-        raise BadRequest("you must provide a model parameter", param="model")
-    options = field(fields, "stream_options", _StreamOptions)
+def begun(call_id: str, opened_at: datetime, client: Client, route: Route, request: InboundRequest) -> Call:
+    """The call in a request whose body is still to be read."""
     return Call(
         call_id=call_id,
         opened_at=opened_at,
         client=client,
         route=route,
-        model=model or "",
+        model=route.model or "",
+        api_version=_query_value(request.query, "api-version"),
+        request=request,
+    )
+
+
+def understood(call: Call, body: bytes) -> Call:
+    """The call once its body is here. Raises BadRequest for what cannot be routed."""
+    operation = call.route.operation
+    fields = _json_fields(body, required=operation.names_model) if operation.form is Form.JSON else {}
+    model = call.model or _named_model(operation.form, call.request, body, fields) or operation.default_model
+    if operation.names_model and not model:
+        raise BadRequest("you must provide a model parameter", param="model")
+    options = field(fields, "stream_options", _StreamOptions)
+    return msgspec.structs.replace(
+        call,
+        model=model if operation.names_model else "",
         stream=bool(field(fields, "stream", bool)),
         stores=_stores(operation.stores, field(fields, "store", bool)),
         wants_usage=bool(options and options.include_usage),
-        api_version=_query_value(request.query, "api-version"),
         end_user=field(fields, "safety_identifier", str) or field(fields, "user", str),
-        request=request,
         body=body,
         fields=fields,
     )

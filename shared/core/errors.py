@@ -6,12 +6,14 @@ GatewayError
 ├── PermissionDenied      403  known, but not allowed this
 ├── BudgetExhausted       403  the client's budget of the month does not cover this
 ├── NotFound              404  no such URL, model or object
+├── UnknownOperation      404  the catalogue does not know it, and it is not to be forwarded
 ├── MethodNotAllowed      405  right URL, wrong method
 ├── Conflict              409  the thing's state does not allow this
 ├── PreconditionFailed    412  the thing is not as If-Match or If-None-Match supposes
 ├── PayloadTooLarge       413  more than the configured limit
 ├── RateLimited           429  more requests than the client may make in a minute
 ├── TokenRateLimited      429  more tokens than the client may use in a minute
+├── NotSupported          501  nothing that this gateway can do
 ├── UpstreamFailed        502  a deployment gave no usable answer
 ├── NotReady              503  the gateway's own configuration or storage is at fault
 └── NoDeploymentAvailable 503  every deployment that could serve the model is out
@@ -67,6 +69,12 @@ class NotFound(GatewayError):
     type = "invalid_request_error"
 
 
+class UnknownOperation(GatewayError):
+    status = 404
+    type = "invalid_request_error"
+    default_code = "unknown_url"
+
+
 class MethodNotAllowed(GatewayError):
     status = 405
     type = "invalid_request_error"
@@ -107,6 +115,11 @@ class BudgetExhausted(GatewayError):
     default_code = "insufficient_quota"
 
 
+class NotSupported(GatewayError):
+    status = 501
+    default_code = "not_supported"
+
+
 class UpstreamFailed(GatewayError):
     status = 502
     default_code = "upstream_failed"
@@ -120,6 +133,10 @@ class NotReady(GatewayError):
 class NoDeploymentAvailable(GatewayError):
     status = 503
     default_code = "no_deployment_available"
+
+
+REJECTIONS = (PermissionDenied, NotSupported, UnknownOperation, RateLimited, TokenRateLimited, BudgetExhausted)
+"""What is recorded as a refused call, for somebody has to see that it was refused."""
 
 
 class _Detail(msgspec.Struct, frozen=True):

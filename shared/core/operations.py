@@ -284,32 +284,28 @@ class Route(msgspec.Struct, frozen=True):
 
 
 def match(method: str, path: str) -> Route:
-    """The route of a request; `path` is raw (percent-encoded). Raises NotFound or MethodNotAllowed."""
+    """The route of a request; `path` is raw (percent-encoded). An operation that no row knows is called `unknown`.
+
+    Raises NotFound where the path cannot be of this API, MethodNotAllowed where only the method is wrong.
+    """
     style, model, rest = _split(path)
-    if style is None:
-        raise _unknown(method, path)
     parts = tuple(rest.split("/"))
+    if style is None:
+        raise _not_found(method, path)
     methods = _BY_SHAPE.get(parts) or _with_ids(parts)
     if methods is None:
-        raise _unknown(method, path)
+        if model is not None or not all(map(_SEGMENT.fullmatch, parts)):
+            raise _not_found(method, path)
+        return Route(Operation(name="unknown", method=method, path=rest, form=Form.ANY, stores=True), style, rest)
     operation = methods.get(method)
     if operation is None:
         raise MethodNotAllowed(f"Not allowed to {method} on {path}. (HINT: make it {' or '.join(sorted(methods))}.)")
     if style is UrlStyle.AZURE and operation.in_deployment is (model is None):
-        raise _unknown(method, path)
+        raise _not_found(method, path)
     return Route(operation, style, rest, model, _first_id(operation, parts))
 
 
-def unknown(method: str, path: str) -> Route | None:
-    """The route of an operation that is not in the catalogue; None where the path is not one that may be passed on."""
-    style, model, rest = _split(path)
-    if style is None or model is not None or not all(map(_SEGMENT.fullmatch, rest.split("/"))):
-        return None
-    operation = Operation(name="unknown", method=method, path=rest, form=Form.ANY, stores=True)
-    return Route(operation, style, rest)
-
-
-def _unknown(method: str, path: str) -> NotFound:
+def _not_found(method: str, path: str) -> NotFound:
     return NotFound(f"Invalid URL ({method} {path})", code="unknown_url")
 
 

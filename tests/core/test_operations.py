@@ -22,8 +22,6 @@ ROUTES = {
 UNKNOWN = {
     "root": "/",
     "empty": "",
-    "no such operation": "/v1/chat",
-    "one thing too many": "/v1/embeddings/x",
     "a slash too many": "/v1/chat/completions/",
     "another prefix": "/v2/chat/completions",
     "no prefix": "/chat/completions",
@@ -57,3 +55,36 @@ def test_the_wrong_method_is_told_the_right_one(method: str) -> None:
 def test_each_operation_has_a_name_and_a_url_of_its_own() -> None:
     assert len({each.name for each in CATALOGUE}) == len(CATALOGUE)
     assert len({(each.method, each.path) for each in CATALOGUE}) == len(CATALOGUE)
+
+
+@pytest.mark.parametrize("path", ["/v1/chat", "/v1/embeddings/x", "/openai/v1/something/new", "/openai/something"])
+def test_an_operation_that_no_row_knows_is_called_unknown(path: str) -> None:
+    route = match("POST", path)
+    assert (route.operation.name, route.operation.method) == ("unknown", "POST")
+    assert path.endswith(route.path)
+
+
+@pytest.mark.parametrize("path", ["/v1/files/..", "/v1/files/%2e%2e", "/v1/a//b", "/v1/files/a%2Fb", "/v1/files/a;b"])
+def test_a_path_that_an_upstream_could_take_for_another_is_not_passed_on(path: str) -> None:
+    with pytest.raises(NotFound):
+        match("GET", path)
+
+
+STORED = {
+    "/v1/files/file-abc": ("files.retrieve", "file-abc"),
+    "/v1/files/file-abc/content": ("files.content", "file-abc"),
+    "/openai/responses/resp_1/input_items": ("responses.input_items", "resp_1"),
+    "/openai/v1/threads/thread_1/runs/run_2/steps/step_3": ("threads.runs.steps.retrieve", "thread_1"),
+    "/v1/models/ft:gpt-4o:org::id": ("models.retrieve", "ft:gpt-4o:org::id"),
+}
+
+
+@pytest.mark.parametrize(("path", "expected"), STORED.items(), ids=STORED.keys())
+def test_the_first_id_in_a_path_says_where_the_call_belongs(path: str, expected: tuple[str, str]) -> None:
+    route = match("GET", path)
+    assert (route.operation.name, route.object_id) == expected
+
+
+def test_a_literal_wins_over_an_id() -> None:
+    assert match("POST", "/v1/responses/input_tokens").operation.name == "responses.input_tokens"
+    assert match("POST", "/v1/threads/runs").operation.name == "threads.create_and_run"
