@@ -57,6 +57,8 @@ class Watched(LimitsTable):
 
     asked = 0
     away = False
+    wrote: asyncio.Queue[asyncio.Event] | None = None
+    """Where a test wants to hold answers to writes: each waits for the event that it puts here."""
 
     def _ask(self) -> None:
         self.asked += 1
@@ -71,7 +73,11 @@ class Watched(LimitsTable):
     @override
     async def write(self, place: Place, account: Account, etag: str | None) -> Row | None:
         self._ask()
-        return await super().write(place, account, etag)
+        row = await super().write(place, account, etag)
+        if self.wrote is not None:
+            self.wrote.put_nowait(answer := asyncio.Event())
+            await answer.wait()
+        return row
 
 
 class Site:
@@ -295,6 +301,20 @@ async def test_headers_follow_what_is_used_and_the_next_minute_starts_afresh(sit
     assert ("x-ratelimit-remaining-tokens", "1000") in instance.headers(client)
     await spend(instance, client, 1000)
     assert ("x-ratelimit-remaining-tokens", "0") in instance.headers(client)
+
+
+async def test_a_slice_that_arrives_after_its_minute_is_not_spent_in_the_next(site: Site) -> None:
+    late, other, client = site.instance(), site.instance(), limited(tokens_per_minute=1000)
+    site.table.wrote = asyncio.Queue()
+    call = asyncio.create_task(late.admit(client, tokens=600))
+    answer = await site.table.wrote.get()
+    site.table.wrote = None
+    site.clock.forward(timedelta(seconds=13))
+    assert ("x-ratelimit-remaining-tokens", "1000") in late.headers(client)
+    await spend(other, client, 1000)
+    answer.set()
+    with pytest.raises(TokenRateLimited):
+        await call
 
 
 async def test_a_call_that_ends_in_a_later_minute_owes_only_what_it_took_beyond_its_reservation(site: Site) -> None:
