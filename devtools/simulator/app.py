@@ -15,6 +15,7 @@ from devtools.simulator import (
     chat,
     control,
     embeddings,
+    extras,
     files,
     media,
     models,
@@ -63,6 +64,7 @@ _BATCHES = files.Batches(_BATCHED)
 _OPERATIONS: dict[tuple[str, str], tuple[str, files.Handler]] = {
     **{("POST", path): operation for path, operation in (_BATCHED | _OF_DEPLOYMENTS).items()},
     ("POST", "responses/input_tokens"): ("responses.input_tokens", responses.input_tokens),
+    ("POST", "responses/compact"): ("responses.compact", responses.compact),
     ("GET", "responses/*"): ("responses.retrieve", responses.retrieve),
     ("DELETE", "responses/*"): ("responses.delete", responses.delete),
     ("POST", "responses/*/cancel"): ("responses.cancel", responses.cancel),
@@ -78,6 +80,14 @@ _OPERATIONS: dict[tuple[str, str], tuple[str, files.Handler]] = {
     ("GET", "batches"): ("batches.list", _BATCHES.list_all),
     ("GET", "batches/*"): ("batches.retrieve", _BATCHES.retrieve),
     ("POST", "batches/*/cancel"): ("batches.cancel", _BATCHES.cancel),
+    ("POST", "uploads/*/complete"): ("uploads.complete", extras.complete_upload),
+    ("POST", "conversations/*/items"): ("conversations.items.create", extras.create_items),
+    ("POST", "vector_stores/*/search"): ("vector_stores.search", extras.search),
+    ("GET", "vector_stores/*/files/*/content"): ("vector_stores.files.content", extras.vector_store_file_content),
+    ("GET", "containers/*/files/*/content"): ("containers.files.content", extras.container_file_content),
+    ("POST", "threads/runs"): ("threads.create_and_run", extras.create_thread_and_run),
+    ("POST", "realtime/client_secrets"): ("realtime.client_secrets.create", extras.client_secret),
+    ("POST", "realtime/sessions"): ("realtime.sessions.create", extras.realtime_session),
 }
 _FIRST_ERROR_STATUS = 400
 

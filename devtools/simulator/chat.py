@@ -121,6 +121,10 @@ def _answer(call: Call, prompt: object, limit: object, **more: Any) -> Reply | S
     if shape.is_chat and call.body.get("store") is True:
         stored = {**fields, "metadata": call.body.get("metadata") or {}, "input_messages": prompt}
         call.resource.collection("chat/completions")[fields["id"]] = stored
+        said = call.resource.collection(f"chat/completions/{fields['id']}/messages")
+        for message in call.body["messages"]:
+            message_id = f"{fields['id']}-{len(said)}"
+            said[message_id] = {**message, "id": message_id}
     return Reply(body=to_json(fields), model=call.model, tokens=answer.tokens.output, meter=meter)
 
 

@@ -22,7 +22,7 @@ def upload(call: Call) -> Reply:
     if call.form is None or not call.form.files:
         raise bad_request("'file' is a required property", "file")
     sent = call.form.files[0]
-    return Reply(body=to_json(_keep(call, sent.data, sent.filename, call.form.fields.get("purpose", "assistants"))))
+    return Reply(body=to_json(keep(call, sent.data, sent.filename, call.form.fields.get("purpose", "assistants"))))
 
 
 def list_files(call: Call) -> Reply:
@@ -58,7 +58,8 @@ def _file(call: Call, file_id: str) -> Json:
     return file
 
 
-def _keep(call: Call, data: bytes, filename: str, purpose: str) -> Json:
+def keep(call: Call, data: bytes, filename: str, purpose: str) -> Json:
+    """Puts a new file among those of the resource. Returns it."""
     file: Json = {
         "id": new_id("file-"),
         "object": "file",
@@ -145,7 +146,7 @@ class Batches:
         for field, part in (("output_file_id", good), ("error_file_id", bad)):
             if part:
                 data = b"\n".join(map(to_json, part)) + b"\n"
-                batch[field] = _keep(call, data, f"{batch['id']}_{field[:-3]}.jsonl", "batch_output")["id"]
+                batch[field] = keep(call, data, f"{batch['id']}_{field[:-3]}.jsonl", "batch_output")["id"]
         counts = {"total": len(results), "completed": len(good), "failed": len(bad)}
         batch |= {"status": "completed", "completed_at": unix_now(), "request_counts": counts}
         batch["usage"] = _total([result["response"]["body"].get("usage") or {} for result in good])

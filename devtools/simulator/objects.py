@@ -21,6 +21,10 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     """POST .../{id}/{action} gives the object this status."""
     is_created: bool = True
     """Objects come by POST; else another operation puts them here."""
+    id_field: str = ""
+    """The field of the request that is a new object's id: a file keeps its own wherever it is put."""
+    children: tuple[str, ...] = ()
+    """The collections of a new object that begin with one object each."""
 
 
 _VECTORS = {
@@ -30,20 +34,40 @@ _VECTORS = {
 KINDS = {
     "assistants": Kind(object="assistant", prefix="asst_", fields={"tools": []}),
     "chat/completions": Kind(object="chat.completion", is_created=False),
+    "chat/completions/messages": Kind(object="chat.completion.message", is_created=False),
     "containers": Kind(object="container", prefix="cntr_", fields={"status": "running"}),
+    "containers/files": Kind(
+        object="container.file", prefix="cfile_", fields={"source": "user", "path": "/mnt/data/file"}
+    ),
     "conversations": Kind(object="conversation", prefix="conv_"),
     "conversations/items": Kind(object="message", prefix="msg_", fields={"type": "message", "status": "completed"}),
     "evals": Kind(object="eval", prefix="eval_"),
     "evals/runs": Kind(
-        object="eval.run", prefix="evalrun_", fields={"status": "queued"}, actions={"cancel": "canceled"}
+        object="eval.run",
+        prefix="evalrun_",
+        fields={"status": "queued"},
+        actions={"cancel": "canceled"},
+        children=("output_items",),
+    ),
+    "evals/runs/output_items": Kind(
+        object="eval.run.output_item", prefix="outputitem_", fields={"status": "pass"}, is_created=False
     ),
     "fine_tuning/jobs": Kind(
         object="fine_tuning.job",
         prefix="ftjob-",
         fields={"status": "queued", "fine_tuned_model": None, "trained_tokens": None},
         actions={"cancel": "cancelled", "pause": "paused", "resume": "running"},
+        children=("checkpoints", "events"),
     ),
-    "fine_tuning/jobs/events": Kind(object="fine_tuning.job.event", is_created=False),
+    "fine_tuning/jobs/checkpoints": Kind(
+        object="fine_tuning.job.checkpoint", prefix="ftckpt_", fields={"step_number": 1}, is_created=False
+    ),
+    "fine_tuning/jobs/events": Kind(
+        object="fine_tuning.job.event",
+        prefix="ftevent-",
+        fields={"level": "info", "message": "Queued"},
+        is_created=False,
+    ),
     "threads": Kind(object="thread", prefix="thread_"),
     "threads/messages": Kind(object="thread.message", prefix="msg_", fields={"status": "completed"}),
     "threads/runs": Kind(
@@ -51,18 +75,31 @@ KINDS = {
         prefix="run_",
         fields={"status": "completed", "usage": {"prompt_tokens": 20, "completion_tokens": 10, "total_tokens": 30}},
         actions={"cancel": "cancelled", "submit_tool_outputs": "completed"},
+        children=("steps",),
+    ),
+    "threads/runs/steps": Kind(
+        object="thread.run.step", prefix="step_", fields={"status": "completed"}, is_created=False
     ),
     "uploads": Kind(
         object="upload",
         prefix="upload_",
         fields={"status": "pending"},
-        actions={"complete": "completed", "cancel": "cancelled"},
+        actions={"cancel": "cancelled"},
     ),
     "uploads/parts": Kind(object="upload.part", prefix="part_"),
     "vector_stores": Kind(object="vector_store", prefix="vs_", fields=_VECTORS),
-    "vector_stores/files": Kind(object="vector_store.file", prefix="file-", fields=_VECTORS),
+    "vector_stores/files": Kind(
+        object="vector_store.file", prefix="file-", fields={"status": "completed"}, id_field="file_id"
+    ),
     "vector_stores/file_batches": Kind(
-        object="vector_store.file_batch", prefix="vsfb_", fields=_VECTORS, actions={"cancel": "cancelled"}
+        object="vector_store.file_batch",
+        prefix="vsfb_",
+        fields=_VECTORS,
+        actions={"cancel": "cancelled"},
+        children=("files",),
+    ),
+    "vector_stores/file_batches/files": Kind(
+        object="vector_store.file", prefix="file-", fields={"status": "completed"}, is_created=False
     ),
 }
 _TWO_WORDS = ("fine_tuning/jobs", "chat/completions")
@@ -119,7 +156,7 @@ def handle(call: Call) -> Reply:
             return Reply(body=to_json(page(list(stored.values()), call.route.query)))
         if call.method != "POST" or not place.kind.is_created:
             raise unknown_url(call.method, call.path)
-        return Reply(body=to_json(_create(call, place, stored)))
+        return Reply(body=to_json(_create(call, place)))
     found = stored.get(place.object_id)
     if found is None:
         raise no_object(place.kind.object.capitalize(), place.object_id)
@@ -140,9 +177,28 @@ def _check_parent(call: Call, place: Place) -> None:
             raise no_object(collection, object_id)
 
 
-def _create(call: Call, place: Place, stored: dict[str, Json]) -> Json:
+def _create(call: Call, place: Place) -> Json:
     given = call.form.fields if call.form is not None else call.body
-    made = {**place.kind.fields, **given, "id": new_id(place.kind.prefix), "object": place.kind.object}
-    made["created_at"] = unix_now()
-    stored[made["id"]] = made
+    made = make(call, place.kind_name, place.collection, given)
+    if call.form is not None and call.form.files:
+        call.resource.contents[made["id"]] = call.form.files[0].data
     return made
+
+
+def make(call: Call, kind_name: str, collection: str, given: Mapping[str, Any]) -> Json:
+    """Puts a new object into a collection, and into those of its own what it begins with. Returns it."""
+    kind = KINDS[kind_name]
+    made = {**kind.fields, **given, "id": given.get(kind.id_field) or new_id(kind.prefix), "object": kind.object}
+    made["created_at"] = unix_now()
+    call.resource.collection(collection)[made["id"]] = made
+    for child in kind.children:
+        make(call, f"{kind_name}/{child}", f"{collection}/{made['id']}/{child}", {})
+    return made
+
+
+def find(call: Call, collection: str, object_id: str) -> Json:
+    """Returns an object; raises `ApiError` (404) where there is none."""
+    found = call.resource.collection(collection).get(object_id)
+    if found is None:
+        raise no_object(collection, object_id)
+    return found

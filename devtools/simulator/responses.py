@@ -119,6 +119,17 @@ def input_tokens(call: Call) -> Reply:
     return Reply(body=to_json({"object": "response.input_tokens", "input_tokens": tokens}), model=call.model)
 
 
+def compact(call: Call) -> Reply:
+    """POST responses/compact: what was said, in one sealed item."""
+    _check_links(call)
+    answer = _answer(call, call.body.get("input") or "")
+    sealed = {"id": new_id("cmp_"), "type": "compaction", "encrypted_content": call.key(answer.texts[0]).hex()}
+    fields = {"id": new_id("resp_"), "object": "response.compaction", "created_at": unix_now(), "output": [sealed]}
+    meter: Meter = answer.tokens.responses
+    usage = meter(answer.tokens.output)
+    return Reply(body=to_json({**fields, "usage": usage}), model=call.model, tokens=answer.tokens.output, meter=meter)
+
+
 def _check_links(call: Call) -> None:
     """Raises 404 unless this resource holds what the request goes on from."""
     previous = call.body.get("previous_response_id")

@@ -109,3 +109,21 @@ async def test_lists_come_in_pages(client):
     pages = [page async for page in (await client.vector_stores.list(limit=2, order="desc")).iter_pages()]
     assert [store.id for page in pages for store in page.data][:5] == made[::-1]
     assert all(len(page.data) <= 2 for page in pages)
+
+
+async def test_what_is_made_of_kept_objects(client):
+    """The calls that do more than keep: each answer holds what another call has put there."""
+    text = await client.files.create(file=("a.txt", "Zürich".encode()), purpose="assistants")
+    store = await client.vector_stores.create()
+    await client.vector_stores.files.create(store.id, file_id=text.id)
+    found = await client.vector_stores.search(store.id, query="where")
+    assert [(hit.file_id, hit.content[0].text) for hit in found.data] == [(text.id, "Zürich")]
+
+    upload = await client.uploads.create(bytes=6, filename="b", mime_type="text/plain", purpose="batch")
+    parts = [(await client.uploads.parts.create(upload.id, data=data)).id for data in (b"def", b"abc")]
+    whole = await client.uploads.complete(upload.id, part_ids=parts[::-1])
+    assert (await client.files.content(whole.file.id)).content == b"abcdef"
+
+    container = await client.containers.create(name="c")
+    kept = await client.containers.files.create(container.id, file=("c.bin", b"\x00\xff"))
+    assert (await client.containers.files.content.retrieve(kept.id, container_id=container.id)).content == b"\x00\xff"
