@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import msgspec
 from azure.core import MatchConditions
-from azure.core.exceptions import AzureError, ResourceNotFoundError, ResourceNotModifiedError
+from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotModifiedError
 from azure.storage.blob.aio import BlobServiceClient
 
 from shared.core.configuration import Configuration, parse
@@ -24,6 +24,8 @@ _log = logging.getLogger(__name__)
 
 _BLOB = "blob:"
 _READ_TIMEOUT_S = 8.0
+_MISSING = {404, 412}
+"""What a blob that is not there answers; 412 is Azurite's answer where it is asked for unless it is the version known."""
 
 
 class OriginUnavailable(Exception):
@@ -101,10 +103,10 @@ class Blob:
             return Text(await download.readall(), str(download.properties.etag))
         except ResourceNotModifiedError:
             return None
-        except ResourceNotFoundError as error:
-            raise OriginUnavailable(f"TOLLGATE_CONFIG names {self.name}, which does not exist: upload it") from error
         except (AzureError, UnicodeDecodeError) as error:
-            raise OriginUnavailable(f"TOLLGATE_CONFIG names {self.name}, which cannot be read: {error}") from error
+            is_missing = isinstance(error, HttpResponseError) and error.status_code in _MISSING
+            why = "does not exist: upload it" if is_missing else f"cannot be read: {str(error).partition('\n')[0]}"
+            raise OriginUnavailable(f"TOLLGATE_CONFIG names {self.name}, which {why}") from error
 
 
 def origin_of(setting: str, blobs: BlobServiceClient) -> Origin:
