@@ -45,8 +45,16 @@ class _Delta(msgspec.Struct):
 
     @property
     def is_empty(self) -> bool:
-        said = (self.content, self.tool_calls, self.reasoning_content, self.reasoning, self.refusal)
-        return not (any(said) or self.function_call or self.audio)
+        said = (
+            self.content,
+            self.refusal,
+            self.reasoning_content,
+            self.reasoning,
+            self.tool_calls,
+            self.function_call,
+            self.audio,
+        )
+        return not any(said)
 
 
 class _Choice(msgspec.Struct):
@@ -86,12 +94,13 @@ def parse_chat(data: bytes) -> Part:
         finish_reasons=tuple(choice.finish_reason for choice in choices if choice.finish_reason),
         usage=chat.usage.read() if chat.usage else None,
         error=error,
-        content_filter=refused or annotated(chat.prompt_filter_results) + _held_back(choices),
+        content_filter=refused or (_held_back(chat, choices) if b"true" in data else ()),
         only_usage=chat.usage is not None and not choices,
         is_preamble=not (error or chat.usage) and all(choice.is_empty for choice in choices),
         done=error is not None,
     )
 
 
-def _held_back(choices: tuple[_Choice, ...]) -> tuple[str, ...]:
-    return tuple(name for choice in choices for name in filtered(choice.content_filter_results, "completion"))
+def _held_back(chat: _Chat, choices: tuple[_Choice, ...]) -> tuple[str, ...]:
+    completions = (name for choice in choices for name in filtered(choice.content_filter_results, "completion"))
+    return (*annotated(chat.prompt_filter_results), *completions)

@@ -116,7 +116,7 @@ _error_decoder = msgspec.json.Decoder(_Error)
 def filtered(raw: msgspec.Raw, source: str) -> tuple[str, ...]:
     """The categories in `content_filter_results` that held something back, each as `source.category`."""
     data = bytes(raw)
-    if b"true" not in data:  # next to every chunk says that nothing was: not worth reading
+    if b"true" not in data:  # nearly every chunk says that nothing was: not worth reading
         return ()
     try:
         verdicts = _verdicts_decoder.decode(data)
@@ -142,7 +142,7 @@ def annotated(raw: msgspec.Raw) -> tuple[str, ...]:
 
 def error_in(raw: msgspec.Raw) -> tuple[str | None, tuple[str, ...]]:
     """What an `error` field says: its code, or type, and which filters refused the prompt. (None, ()) where it is null."""
-    data = bytes(raw)
+    data = b"null" if raw is NOTHING else bytes(raw)
     if data == b"null":
         return None, ()
     try:
