@@ -31,8 +31,8 @@ class Clock:
         return self.now
 
 
-def board(clock: Clock, failures: int = 1) -> HealthBoard:
-    return HealthBoard(now=clock, random=lambda: 0.5, rules=BreakerRules(failures=failures))
+def board(clock: Clock) -> HealthBoard:
+    return HealthBoard(now=clock, random=lambda: 0.5, rules=BreakerRules(failures=1, failure_ratio=0.1))
 
 
 def chosen(health: HealthBoard, *tried: str) -> str | None:
@@ -87,7 +87,7 @@ def test_an_attempt_ends_once() -> None:
 
 
 def test_an_answer_that_breaks_off_later_counts_as_a_failure_too() -> None:
-    health = board(Clock(), failures=1)
+    health = board(Clock())
     lease = health.begin(POOL)
     assert lease
     lease.judged(ANSWER)
@@ -134,6 +134,19 @@ def test_a_probe_whose_client_hangs_up_leaves_the_place_to_the_next() -> None:
     probe.end()
     assert chosen(health) == "a"
     assert health.snapshot()["a"].breaker.phase is Phase.CLOSED
+
+
+def test_a_stream_from_before_the_trip_that_ends_makes_no_room_for_a_second_probe() -> None:
+    clock = Clock()
+    health = board(clock)
+    stream = health.begin(POOL)
+    assert stream
+    stream.judged(ANSWER)
+    trip(health)
+    clock.now = 5.0
+    assert health.begin(POOL, ["b"])
+    stream.end()
+    assert health.begin(POOL, ["b"]) is None
 
 
 def test_when_all_are_out_the_wait_is_known() -> None:

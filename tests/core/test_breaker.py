@@ -84,10 +84,30 @@ def test_it_trips_on_enough_failures_that_are_enough_of_the_calls(events: str, e
     assert (run(events, every_s=every_s).phase is Phase.OPEN) is trips
 
 
-@given(start=st.floats(0, 1e6), gaps=st.lists(st.floats(0, 1.2), min_size=2, max_size=2))
-def test_failures_within_half_a_window_are_always_counted_together(start: float, gaps: list[float]) -> None:
+WINDOW = {  # half of it is 5 s; the events, each with its time
+    "failures on both sides of the half": ([("x", 4), ("x", 4.9), ("x", 5.1)], True),
+    "the whole window later they are gone": ([("x", 0), ("x", 0), ("x", 10)], False),
+    "and so after a long silence": ([("x", 0), ("x", 0), ("x", 1000)], False),
+    "good calls of the earlier half count, too": ([*[(".", 4)] * 9, ("x", 6), ("x", 6), ("x", 6)], False),
+    "those before it do not": ([*[(".", 4)] * 9, ("x", 11), ("x", 11), ("x", 11)], True),
+}
+
+
+@pytest.mark.parametrize(("events", "trips"), WINDOW.values(), ids=WINDOW.keys())
+def test_the_window_rolls_on_by_halves(events: list[tuple[str, float]], *, trips: bool) -> None:
+    breaker = CLOSED
+    for event, at in events:
+        breaker = run(event, breaker, start=at)
+    assert (breaker.phase is Phase.OPEN) is trips
+
+
+@given(first=st.floats(0, 100), start=st.floats(0, 20), gaps=st.lists(st.floats(0, 2.4), min_size=2, max_size=2))
+def test_failures_within_half_a_window_are_always_counted_together(
+    first: float, start: float, gaps: list[float]
+) -> None:
     """Guards that no boundary between two windows hides failures."""
-    breaker, now = run(".", start=start), start
+    now = first + start
+    breaker = run(".", start=first)
     for gap in (0.0, *gaps):
         now += gap
         breaker = after(breaker, Event.FAILED, now, rules=FEW)
