@@ -194,7 +194,9 @@ def judge_event(data: bytes) -> Verdict | None:
     error = _error_of(event)
     if error is not None:
         names = _names(error)
-        return _TABLE[_blame(names) or (Reason.REFUSED if names else Reason.UNEXPLAINED)]
+        blame = _blame(names) or (Reason.REFUSED if names else Reason.UNEXPLAINED)
+        # The deployment is there: what is missing is a model that the request names, for a tool, say.
+        return _TABLE[Reason.REFUSED if blame is Reason.MISSING_DEPLOYMENT else blame]
     if event.type in _PREAMBLE or (event.choices is not None and not any(map(_has_content, event.choices))):
         return None
     return ANSWERED

@@ -173,6 +173,7 @@ EVENTS: dict[str, tuple[bytes, Reason | None]] = {
     "responses: an error": (event("error", code="server_error", message="m"), Reason.SERVER_ERROR),
     "responses: a limit": (event("error", code="rate_limit_exceeded", message="m"), Reason.RATE_LIMITED),
     "responses: a wrong prompt": (event("error", code="invalid_prompt", message="m"), Reason.REFUSED),
+    "responses: a tool's model is missing": (event("error", code="model_not_found", message="m"), Reason.REFUSED),
     "responses: an error with no word why": (event("error", code=None, message="m"), Reason.UNEXPLAINED),
     "responses: an error that is wrapped": (event("error", error={"code": "server_error"}), Reason.SERVER_ERROR),
     "responses: failed": (event("response.failed", response={"error": {"code": "server_error"}}), Reason.SERVER_ERROR),
