@@ -38,6 +38,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_s: float
     deadline_s: float
     forward_unknown: bool
+    allow_unchecked: bool
+    output_tokens: int
     max_request_bytes: int
 
 
@@ -99,6 +101,8 @@ SETTINGS = (
     Setting("TOLLGATE_HEARTBEAT_S", "heartbeat_s", "25", _positive, "Seconds after which a stream that is silent gets an SSE comment."),
     Setting("TOLLGATE_DEADLINE_S", "deadline_s", "1740", _positive, "Seconds that a call may take in all; less than host.json's functionTimeout."),
     Setting("TOLLGATE_UNKNOWN_OPERATIONS", "forward_unknown", "refuse", _choice(refuse=False, forward=True), "What happens to operations that the catalogue does not know: refuse or forward."),
+    Setting("TOLLGATE_LIMITS_WHEN_STORAGE_DOWN", "allow_unchecked", "refuse", _choice(refuse=False, allow=True), "What happens to calls of limited clients when limits cannot be checked: refuse or allow."),
+    Setting("TOLLGATE_OUTPUT_TOKENS", "output_tokens", "1024", _positive_whole, "Tokens that a call which states no maximum is taken to produce, until it has ended."),
     Setting("TOLLGATE_MAX_REQUEST_BYTES", "max_request_bytes", "104857600", _positive_whole, "Largest request body."),
 )  # fmt: skip
 
