@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from azure.storage.blob.aio import ContainerClient
 
 from devtools.azurite import Azurite
 from devtools.devhost.client import DevHost
 from devtools.simulator import Simulator
+from shared.core import archive
+from shared.core.archive import ArchivedCall
 from shared.core.keys import RANDOM_BYTES, MintedKey, mint
 
 APP = Path(__file__).resolve().parent.parent
@@ -35,6 +38,17 @@ class Stack:
 
     def key(self, client_id: str = "team-a") -> str:
         return self.keys[client_id].text
+
+    async def archived(self, call_id: str) -> ArchivedCall:
+        """What the archive holds of a call, once it is there."""
+        container = ContainerClient.from_connection_string(self.azurite.connection_string, f"{self.prefix}-archive")
+        async with container:
+            for _ in range(200):
+                if await container.get_blob_client(archive.blob_name(call_id)).exists():
+                    download = await container.download_blob(archive.blob_name(call_id))
+                    return archive.decode(await download.readall())
+                await asyncio.sleep(0.05)
+        raise AssertionError(f"call {call_id} never reached the archive")
 
     async def usage(self, key: str = ADMIN_KEY, **parameters: str) -> dict[str, Any]:
         """`GET /usage`."""
@@ -74,8 +88,10 @@ def key_hash(key: MintedKey) -> dict[str, str]:
 
 
 @contextlib.asynccontextmanager
-async def running(azurite: Azurite, simulator: Simulator, prefix: str, **settings: str) -> AsyncIterator[Stack]:
-    """Starts the app; further settings win over the usual ones."""
+async def running(
+    azurite: Azurite, simulator: Simulator, prefix: str, document: Mapping[str, Any] | None = None, **settings: str
+) -> AsyncIterator[Stack]:
+    """Starts the app; parts of a configuration `document`, and further settings, win over the usual ones."""
     keys = {client_id: mint(secrets.token_bytes(RANDOM_BYTES)) for client_id in CLIENTS}
     usual = {
         "AzureWebJobsStorage": azurite.connection_string,
@@ -83,7 +99,7 @@ async def running(azurite: Azurite, simulator: Simulator, prefix: str, **setting
         "TOLLGATE_PREFIX": prefix,
         "TOLLGATE_ADMIN_KEY": ADMIN_KEY,
         "TOLLGATE_ROLLUP_SCHEDULE": "* * * * * *",
-        "TOLLGATE_CONFIG": json.dumps(configuration(simulator, keys)),
+        "TOLLGATE_CONFIG": json.dumps(configuration(simulator, keys) | dict(document or {})),
         "UPSTREAM_KEY": UPSTREAM_KEY,
     }
     # A message that a killed host had taken comes back after the lease: minutes in Azure, seconds here.

@@ -10,12 +10,10 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from azure.storage.blob.aio import ContainerClient
 
 from devtools.azurite import Azurite
 from devtools.simulator import Fault, Simulator
 from devtools.simulator.account import Entry, fingerprint
-from shared.core import archive
 from shared.core.call_record import Outcome, UsageSource
 from tests.stack import CLIENTS, UPSTREAM_KEY, Stack, running
 
@@ -158,7 +156,7 @@ async def test_a_client_that_hangs_up_leaves_an_entry_with_the_true_usage(own_st
     [entry] = await own_stack.simulator.settled(1)
     assert entry.completed, "the gateway reads on to the usage"
     assert served([entry]) == counted(report["total"])
-    record = (await archived(own_stack, call_id)).record
+    record = (await own_stack.archived(call_id)).record
     assert (record.outcome, record.usage_source) == (Outcome.CLIENT_CLOSED, UsageSource.DRAINED)
 
 
@@ -178,17 +176,6 @@ async def test_a_call_cut_short_by_a_dying_gateway_becomes_incomplete(
         await stack.host.begin()
         report = await stack.usage_when(lambda report: report["total"]["incomplete"] == 1)
         assert (report["total"]["calls"], report["total"]["open"], report["total"]["usage_unknown"]) == (1, 0, 1)
-
-
-async def archived(stack: Stack, call_id: str) -> archive.ArchivedCall:
-    name = f"{stack.prefix}-archive"
-    async with ContainerClient.from_connection_string(stack.azurite.connection_string, name) as container:
-        for _ in range(100):
-            if await container.get_blob_client(archive.blob_name(call_id)).exists():
-                break
-            await asyncio.sleep(0.1)
-        download = await container.download_blob(archive.blob_name(call_id))
-        return archive.decode(await download.readall())
 
 
 CASES = {
@@ -222,7 +209,7 @@ async def test_the_client_gets_the_upstreams_bytes_and_the_archive_keeps_them(
     finally:
         own_stack.simulator.clear_faults()
     [entry] = await own_stack.simulator.settled(1)
-    kept = await archived(own_stack, answer.headers["x-tollgate-call-id"])
+    kept = await own_stack.archived(answer.headers["x-tollgate-call-id"])
     assert (answer.status_code, len(received)) == (entry.status, entry.response_bytes)
     assert kept.response == received
     assert kept.record.response_sha256 == entry.response_sha256
@@ -235,7 +222,7 @@ async def test_the_usage_chunk_that_only_the_gateway_wanted_is_taken_out(own_sta
     headers = {"authorization": f"Bearer {own_stack.key()}"}
     async with httpx.AsyncClient() as http:
         answer = await http.post(f"{own_stack.host.base_url}/v1/chat/completions", json=body, headers=headers)
-    kept = await archived(own_stack, answer.headers["x-tollgate-call-id"])
+    kept = await own_stack.archived(answer.headers["x-tollgate-call-id"])
     events = kept.response.split(b"\n\n")
     usage_chunks = [event for event in events if b'"choices":[]' in event and b'"prompt_tokens"' in event]
     assert len(usage_chunks) == 1
