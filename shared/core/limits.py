@@ -27,8 +27,6 @@ LEASE = timedelta(minutes=5)
 """How long a lease stands without a report; after that, and the skew, others take back what it holds."""
 CLOCK_SKEW = timedelta(seconds=30)
 """By how much the clocks of two instances may differ: a holder stops this much early, others wait this much longer."""
-OUTPUT_TOKENS = 1024
-"""What a call that does not state its maximum output is taken to produce, where no setting says otherwise."""
 
 _SHARES = 8
 """A slice is this part of what is left, divided by the number of instances that hold some."""
@@ -149,11 +147,9 @@ def nanos(money: Decimal) -> int:
     return int((money * _NANOS).to_integral_value(ROUND_CEILING))
 
 
-def estimate_tokens(
-    body_bytes: int, max_output: int | None, choices: int = 1, output_tokens: int = OUTPUT_TOKENS
-) -> int:
+def estimate_tokens(body_bytes: int, max_output: int | None, *, choices: int = 1, default_output: int) -> int:
     """What a call may use: a token for each four bytes of its body, and its stated maximum output for each choice."""
-    return -(-body_bytes // 4) + (output_tokens if max_output is None else max(max_output, 0)) * max(choices, 1)
+    return -(-body_bytes // 4) + (default_output if max_output is None else max(max_output, 0)) * max(choices, 1)
 
 
 def window_of(kind: Kind, now: datetime) -> Window:

@@ -63,14 +63,15 @@ ESTIMATES = {
     "the stated maximum": ((400, 50, 1), 150),
     "for each choice": ((400, 50, 3), 250),
     "a part of four bytes": ((401, 50, 1), 151),
-    "the default where none is stated": ((400, None, 1), 100 + rules.OUTPUT_TOKENS),
+    "the default where none is stated": ((400, None, 1), 1124),
     "nonsense is not a credit": ((400, -5, -1), 100),
 }
 
 
 @pytest.mark.parametrize(("asked", "tokens"), ESTIMATES.values(), ids=ESTIMATES)
 def test_an_estimate_is_the_prompt_and_the_most_that_may_come(asked: tuple[int, int | None, int], tokens: int) -> None:
-    assert rules.estimate_tokens(*asked) == tokens
+    body_bytes, max_output, choices = asked
+    assert rules.estimate_tokens(body_bytes, max_output, choices=choices, default_output=1024) == tokens
 
 
 DURATIONS = {
