@@ -32,6 +32,7 @@ def inbound(request: Request) -> InboundRequest:
         headers=headers,
         caller_ip=_caller_ip(headers),
         chunks=request.stream,
+        is_gone=request.is_disconnected,
     )
 
 

@@ -118,7 +118,7 @@ class Answering:
             body = await stickiness.only_own(exchange.call, body, self._objects)
         await self._remember(exchange, body)
         ending = Ending(
-            outcome=Outcome.UPSTREAM_ERROR if error or served.is_failure else Outcome.COMPLETED,
+            outcome=await _outcome(exchange, error),
             closed_at=self._now(),
             served=served,
             first_byte_at=None if error else self._now(),
@@ -141,6 +141,12 @@ class Answering:
         target = exchange.served.target
         if exchange.call.stores and target and exchange.served.status < 300 and not exchange.call.route.operation.lists:
             await stickiness.remember(exchange.call, target, answer, self._objects, self._now())
+
+
+async def _outcome(exchange: Exchange, error: str | None) -> Outcome:
+    if error or exchange.served.is_failure:
+        return Outcome.UPSTREAM_ERROR
+    return Outcome.CLIENT_CLOSED if await exchange.call.request.is_gone() else Outcome.COMPLETED
 
 
 async def _read(response: UpstreamResponse, deadline: float) -> tuple[bytes, str | None]:

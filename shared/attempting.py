@@ -20,7 +20,7 @@ from shared.core.errors import NoDeploymentAvailable, RateLimited, UpstreamFaile
 from shared.core.headers import get
 from shared.core.sse import EventSplitter, data_of
 from shared.core.upstream_requests import upstream_request
-from shared.core.verdicts import ANSWERED, BODY_DECIDES, Action, Verdict, judge_answer, judge_error, judge_event
+from shared.core.verdicts import ANSWERED, BODY_DECIDES, Action, Reason, Verdict, judge_answer, judge_error, judge_event
 from shared.health_board import HealthBoard, Lease
 from shared.upstream import UpstreamError, UpstreamResponse, Upstreams
 
@@ -129,6 +129,10 @@ class Attempting:
             return _Tried(attempt=_attempt(lease.target, started_at, self._now(), None, reason), verdict=verdict)
         waited = first_byte_at - started_at
         lease.judged(verdict, headers=response.headers, first_byte_ms=waited.total_seconds() * 1000)
+        if verdict.reason is Reason.CREDENTIAL_REFUSED:
+            await response.close()  # the client would take it for its own key
+            attempt = _attempt(lease.target, started_at, self._now(), response.status, verdict.reason.value)
+            return _Tried(attempt=attempt, verdict=verdict)
         failure = None if verdict.action is Action.ACCEPT else verdict.reason.value
         attempt = _attempt(lease.target, started_at, self._now(), response.status, failure)
         return _Tried(attempt=attempt, verdict=verdict, response=response, asked_usage=request.asks_usage)

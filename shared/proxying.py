@@ -95,8 +95,11 @@ class Gateway:
             pool = await self._pool(call)
         except REJECTIONS as error:
             self._record_rejection(call, error)
-            raise
-        return await self._forward(call, pool)
+            return _with_id(refusal(error), call)
+        try:
+            return _with_id(await self._forward(call, pool), call)
+        except GatewayError as error:
+            return _with_id(refusal(error), call)
 
     def _record_rejection(self, call: Call, error: GatewayError) -> None:
         """Publishes the refusal of a call, which does not wait for that."""
@@ -154,7 +157,7 @@ class Gateway:
         headers = for_client(served.headers)
         if served.retry_after_s is not None:
             headers = with_retry_after(headers, served.retry_after_s)
-        return Answer(status=served.status, headers=(*headers, ("x-tollgate-call-id", call.call_id)), body=body)
+        return Answer(status=served.status, headers=headers, body=body)
 
 
 def refusal(error: GatewayError) -> Answer:
@@ -163,6 +166,12 @@ def refusal(error: GatewayError) -> Answer:
     if error.retry_after_s is not None:
         headers += (("retry-after", str(math.ceil(error.retry_after_s))),)
     return Answer(status=error.status, headers=headers, body=to_openai_json(error))
+
+
+def _with_id(answer: Answer, call: Call) -> Answer:
+    """The answer to a call that is on the record."""
+    headers = (*answer.headers, ("x-tollgate-call-id", call.call_id))
+    return msgspec.structs.replace(answer, headers=headers)
 
 
 async def _read(request: InboundRequest, limit: int) -> bytes:

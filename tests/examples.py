@@ -94,6 +94,10 @@ async def _nothing() -> AsyncIterator[bytes]:
     yield b""
 
 
+async def _is_here() -> bool:
+    return False
+
+
 def inbound(path: str = "/v1/chat/completions", query: str = "", **headers: str) -> InboundRequest:
     """A POST; header names with `_` for `-`."""
     return InboundRequest(
@@ -103,6 +107,7 @@ def inbound(path: str = "/v1/chat/completions", query: str = "", **headers: str)
         headers=tuple((name.replace("_", "-"), value) for name, value in headers.items()),
         caller_ip=None,
         chunks=_nothing,
+        is_gone=_is_here,
     )
 
 

@@ -3,7 +3,7 @@
 Rule: values only. No more of a body is read than routing, limits and usage need, and what is not read is kept as it came.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import datetime
 
 import msgspec
@@ -29,6 +29,8 @@ class InboundRequest(msgspec.Struct, frozen=True, kw_only=True):
     caller_ip: str | None
     chunks: Callable[[], AsyncIterator[bytes]]
     """The body, as it comes; may be read once."""
+    is_gone: Callable[[], Awaitable[bool]]
+    """Whether the client has hung up; may be asked once the body is read."""
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):

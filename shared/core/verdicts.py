@@ -34,6 +34,8 @@ class Reason(StrEnum):
     """Why. Recorded and logged as it is."""
 
     ANSWERED = "answered"
+    CREDENTIAL_REFUSED = "credential_refused"
+    """401: the upstream does not take the gateway's own credential. Never the client's fault."""
     REFUSED = "refused"
     """The request is at fault, or not allowed."""
     RATE_LIMITED = "rate_limited"
@@ -72,6 +74,7 @@ _TABLE = {
         # reason                     action           failure  cool-down, where no Retry-After tells another
         (Reason.ANSWERED, Action.ACCEPT, False, None),
         (Reason.REFUSED, Action.ACCEPT, False, None),
+        (Reason.CREDENTIAL_REFUSED, Action.TRY_NEXT, True, None),
         (Reason.RATE_LIMITED, Action.TRY_NEXT, False, 5.0),  # Azure counts over 1 to 10 s
         (Reason.QUOTA_SPENT, Action.TRY_NEXT, False, LONGEST_WAIT_S),
         (Reason.SERVER_ERROR, Action.TRY_NEXT, True, None),
@@ -209,6 +212,8 @@ def _reason(status: int, retry: bool | None, blame: Reason | None) -> Reason:
     if status >= 500 or status == 408:
         failure = Reason.SERVER_ERROR if status >= 500 else Reason.TIMED_OUT
         return Reason.FORBIDS_RETRY if retry is False else failure
+    if status == 401:
+        return Reason.CREDENTIAL_REFUSED
     if status == 404 and blame is Reason.MISSING_DEPLOYMENT:
         return blame
     return Reason.ASKS_RETRY if _asks_retry(status, retry, blame) else Reason.REFUSED

@@ -32,7 +32,7 @@ ANSWERS = {  # status, headers, body -> reason, action, counts as failure, cool-
     "a wrong request": (400, (), error("invalid_value"), Reason.REFUSED, ACCEPT, False, None),
     "a filtered prompt": (400, (), FILTERED, Reason.REFUSED, ACCEPT, False, None),
     "a filtered prompt, whatever else it says": (400, YES, FILTERED, Reason.REFUSED, ACCEPT, False, None),
-    "a wrong credential": (401, (), b"", Reason.REFUSED, ACCEPT, False, None),
+    "a wrong credential, which is ours": (401, (), b"", Reason.CREDENTIAL_REFUSED, TRY_NEXT, True, None),
     "forbidden": (403, (), b"", Reason.REFUSED, ACCEPT, False, None),
     "too large": (413, IN_7_S, b"", Reason.REFUSED, ACCEPT, False, None),
     "unprocessable": (422, (), b"", Reason.REFUSED, ACCEPT, False, None),
@@ -103,7 +103,7 @@ def test_bodies_matter_only_where_it_is_said_that_they_do(status: int, body: byt
 
 
 @given(
-    status=st.integers(400, 499).filter(lambda status: status not in (404, 408, 429)),
+    status=st.integers(400, 499).filter(lambda status: status not in (401, 404, 408, 429)),
     headers=st.sampled_from([(), YES, NO, IN_7_S]),
     code=st.sampled_from(
         ["server_error", "rate_limit_exceeded", "DeploymentNotFound", "insufficient_quota", "429", 500]

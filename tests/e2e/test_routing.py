@@ -53,6 +53,11 @@ CASES = {
     "504": Case(fault=Fault(status=504), tried=BOTH(504)),
     "no such deployment": Case(fault=Fault(missing_deployment=True), tried=BOTH(404)),
     "an error inside a 200, before content": Case(fault=Fault(error_after_chunks=0), tried=BOTH(200), stream=True),
+    "our credential is refused": Case(fault=Fault(status=401), tried=BOTH(401)),
+    "our credential is refused everywhere": Case(
+        fault=Fault(status=401), west=Fault(status=401), status=502, tried=[("east", 401), ("west", 401)],
+        outcome=FAILED, usage_source=NOT_SAID, code="upstream_failed",
+    ),
     # answers
     "400": Case(fault=Fault(status=400), tried=EAST(400), status=400, usage_source=NOT_SAID),
     "409": Case(fault=Fault(status=409), tried=EAST(409), status=409, usage_source=NOT_SAID),
