@@ -120,7 +120,7 @@ class Answering:
         ending = Ending(
             outcome=await _outcome(exchange, error),
             closed_at=self._now(),
-            served=served,
+            served=msgspec.structs.replace(served, status=UpstreamFailed.status) if error else served,
             first_byte_at=None if error else self._now(),
             reading=read_body(operation, body, exchange.encoding),
             response=body,
