@@ -313,8 +313,12 @@ def _of_transcript(body: bytes) -> Iterable[ChoiceText]:
         if message.text is not None and message.type in (None, "transcript.text.done"):
             return (ChoiceText(content=message.text),)
         deltas.append(message.delta or "")
-    content = "".join(deltas) if deltas else body.decode("utf-8", "replace")
+    content = "".join(deltas) if deltas or _begins_stream(body) else body.decode("utf-8", "replace")
     return (ChoiceText(content=content),) if content else ()
+
+
+def _begins_stream(body: bytes) -> bool:
+    return any(body.startswith(field) or field.startswith(body) for field in (b"data:", b"event:", b":"))
 
 
 _READERS: Mapping[Callable[[bytes], Part], Callable[[bytes], Iterable[ChoiceText]]] = {
