@@ -5,7 +5,7 @@ import pytest
 from shared.core.configuration import Client
 from shared.core.errors import Unauthenticated
 from shared.core.headers import Headers
-from shared.core.identity import identify, presented_key
+from shared.core.identity import identify, presented_key, presents_admin_key
 from shared.core.keys import RANDOM_BYTES, mint
 
 BLUE, RED = mint(bytes([1]) * RANDOM_BYTES), mint(bytes([2]) * RANDOM_BYTES)
@@ -49,3 +49,21 @@ def test_a_stranger_is_refused_without_saying_what_is_wrong_with_the_key(headers
         identify(headers, KEYS)
     assert caught.value.status == 401
     assert not any(value.strip() in caught.value.message for _, value in headers if len(value) > len("Bearer "))
+
+
+ADMINS: dict[str, tuple[Headers, str, bool]] = {
+    "the key": ((("authorization", "Bearer k"),), "k", True),
+    "Azure's way": ((("api-key", "k"),), "k", True),
+    "another": ((("api-key", "j"),), "k", False),
+    "the beginning of it": ((("api-key", "k"),), "kk", False),
+    "not ASCII": ((("api-key", "schlüssel"),), "k", False),
+    "none": ((), "k", False),
+    "none, and there is none": ((), "", False),
+    "an empty one, and there is none": ((("api-key", ""),), "", False),
+    "some, and there is none": ((("api-key", "k"),), "", False),
+}
+
+
+@pytest.mark.parametrize(("headers", "admin_key", "is_admin"), ADMINS.values(), ids=ADMINS.keys())
+def test_the_admin_key_is_its_whole_text_and_never_nothing(headers: Headers, admin_key: str, *, is_admin: bool) -> None:
+    assert presents_admin_key(headers, admin_key) is is_admin
