@@ -78,9 +78,15 @@ def _message(item: _Json) -> Message:
         case {"type": "reasoning"}:
             return Message("assistant", "[reasoning]" + _content(item.get("summary")))
         case {"role": str(role)}:
-            calls = [_call(call.get("function") or call.get("custom") or {}) for call in item.get("tool_calls") or ()]
-            return Message(role, "".join((_content(item.get("content")), *calls)))
+            return Message(role, "".join((_content(item.get("content")), *_calls(item.get("tool_calls")))))
     return Message("user", _content(item))
+
+
+def _calls(value: Any) -> Iterator[str]:
+    for call in value if isinstance(value, list) else ():
+        match call:
+            case {"function": dict(function)} | {"custom": dict(function)}:
+                yield _call(function)
 
 
 def _call(call: _Json) -> str:
