@@ -16,3 +16,4 @@ async def roll_up_usage(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the
     parts = await wiring.services()
     overdue = timedelta(seconds=parts.settings.incomplete_after_s)
     await rollup.run(parts.ledger, parts.usage, wiring.now(), overdue)
+    await parts.limits_table.sweep(wiring.now())

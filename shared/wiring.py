@@ -8,11 +8,12 @@ import asyncio
 import logging
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import cache, partial
 from random import random
 from time import monotonic
+from typing import Protocol
 
 import msgspec
 from azure.core.exceptions import AzureError
@@ -26,6 +27,8 @@ from shared.core import keys
 from shared.core.configuration import Configuration
 from shared.core.errors import NotReady
 from shared.health_board import HealthBoard
+from shared.limits import Limits
+from shared.limits_table import LimitsTable
 from shared.managing import Management
 from shared.objects import Objects
 from shared.proxying import Gateway
@@ -69,6 +72,8 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     quarantine: Quarantine
     ledger: Ledger
     usage: UsageTable
+    limits: Limits
+    limits_table: LimitsTable
 
     @property
     def configuration(self) -> Configuration | None:
@@ -129,21 +134,19 @@ async def _make() -> Services:
     settings = read_settings(os.environ)
     if not settings.storage:
         raise SettingsInvalid(("AzureWebJobsStorage is not set: add the connection string of a Storage account",))
-    blobs = BlobServiceClient.from_connection_string(settings.storage)
-    queues = QueueServiceClient.from_connection_string(settings.storage)
-    tables = TableServiceClient.from_connection_string(settings.storage)
+    blobs, queues, tables = accounts = _accounts(settings.storage)
     transport = StorageQueue(queues.get_queue_client(queue_name(settings)))
     archive = Archive(blobs.get_container_client(f"{settings.prefix}-archive"))
     quarantine = Quarantine(blobs.get_container_client(f"{settings.prefix}-quarantine"))
     ledger = Ledger(tables.get_table_client(f"{settings.prefix}Ledger"))
     objects = Objects(tables.get_table_client(f"{settings.prefix}Objects"))
     usage = UsageTable(tables.get_table_client(f"{settings.prefix}Usage"))
+    limits_table = LimitsTable(tables.get_table_client(f"{settings.prefix}Limits"))
+    limits = Limits(limits_table, instance=secrets.token_hex(4), now=now, allow_when_down=settings.allow_unchecked)
     clients = ClientTable(tables.get_table_client(f"{settings.prefix}Clients"))
     source = ConfigurationSource(origin_of(settings.configuration, blobs), os.environ, now)
     directory = Directory(clients, source, now)
-    async with asyncio.TaskGroup() as group:
-        for part in (transport, archive, quarantine, ledger, objects, usage, clients):
-            group.create_task(part.prepare())
+    await _prepare((transport, archive, quarantine, ledger, objects, usage, clients, limits_table), accounts)
     await source.refresh()
     await directory.refresh()
 
@@ -168,7 +171,39 @@ async def _make() -> Services:
         quarantine=quarantine,
         ledger=ledger,
         usage=usage,
+        limits=limits,
+        limits_table=limits_table,
     )
+
+
+type _Accounts = tuple[BlobServiceClient, QueueServiceClient, TableServiceClient]
+
+
+class _Part(Protocol):
+    async def prepare(self) -> None: ...
+
+
+def _accounts(storage: str) -> _Accounts:
+    try:
+        return (
+            BlobServiceClient.from_connection_string(storage),
+            QueueServiceClient.from_connection_string(storage),
+            TableServiceClient.from_connection_string(storage),
+        )
+    except ValueError as error:
+        raise SettingsInvalid((f"AzureWebJobsStorage is no connection string: {error}",)) from error
+
+
+async def _prepare(parts: Sequence[_Part], accounts: _Accounts) -> None:
+    """Creates what the parts need. Raises NotReady where that cannot be had, and then leaves no connection behind."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for part in parts:
+                group.create_task(part.prepare())
+    except* AzureError as errors:
+        for account in accounts:
+            await account.close()
+        raise NotReady("The gateway's storage account cannot be reached; try again later.") from errors
 
 
 async def _follow(directory: Directory, interval_s: float) -> None:
