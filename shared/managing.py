@@ -11,19 +11,13 @@ from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
-from azure.core.exceptions import (
-    AzureError,
-    HttpResponseError,
-    ResourceExistsError,
-    ResourceModifiedError,
-    ResourceNotFoundError,
-)
+from azure.core.exceptions import AzureError, HttpResponseError
 
 from shared.clients import Directory
 from shared.core.configuration import Client, Configuration
 from shared.core.directory import KeyView, Source, StoredKey, clients_of, keys_of, view_of
 from shared.core.document_problems import explained
-from shared.core.errors import BadRequest, Conflict, NotFound, NotReady, PreconditionFailed
+from shared.core.errors import BadRequest, Conflict, GatewayError, NotFound, NotReady, PreconditionFailed
 from shared.core.keys import MintedKey
 
 _log = logging.getLogger(__name__)
@@ -34,6 +28,8 @@ _MAX_DOCUMENT_CHARS = 30_000
 """A string of an entity holds 32 Ki characters
 (https://learn.microsoft.com/rest/api/storageservices/understanding-the-table-service-data-model)."""
 _MASK = "***"
+_STALE = {400, 404, 409, 412}
+"""No such entity, one already, another version; 400: the ETag is none of the table's."""
 
 
 class ClientView(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,10 +103,8 @@ class Management:
             raise PreconditionFailed(f"The client '{client_id}' exists already. To change it, leave If-None-Match out.")
         try:
             await self._directory.put_client(client, etag=if_match, create=if_none_match is not None)
-        except (ResourceModifiedError, ResourceNotFoundError, ResourceExistsError) as error:
-            raise _changed(client_id) from error
         except AzureError as error:
-            raise _unwritten() from error
+            raise _unwritten(client_id, error) from error
         _log.info("client written", extra={"client_id": client_id, "is_new": is_new})
         return self._view(client_id), is_new
 
@@ -127,10 +121,8 @@ class Management:
         key_ids = () if stays else tuple(key.id for key in view.keys)  # a revocation has to outlive the table's client
         try:
             await self._directory.delete_client(client_id, key_ids, etag=if_match)
-        except HttpResponseError as error:  # a transaction's error has the status, but not the class
-            raise (_changed(client_id) if error.status_code in {404, 412} else _unwritten()) from error
         except AzureError as error:
-            raise _unwritten() from error
+            raise _unwritten(client_id, error) from error
         _log.info("client deleted", extra={"client_id": client_id})
 
     async def create_key(self, client_id: str, body: bytes) -> NewKey:
@@ -233,17 +225,15 @@ class Management:
         )
 
     async def _put_key(self, key: StoredKey) -> None:
+        _check_id(key.client_id)
         try:
             await self._directory.put_key(key)
         except AzureError as error:
-            raise _unwritten() from error
+            raise _unwritten(key.client_id, error) from error
 
 
 def _client(client_id: str, body: bytes) -> Client:
-    if not _ID.fullmatch(client_id):
-        raise BadRequest(
-            "A client's id is 1 to 100 letters, digits and . _ @ -, a letter or digit first.", param="client_id"
-        )
+    _check_id(client_id)
     try:
         fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     except (msgspec.DecodeError, RecursionError) as error:
@@ -273,9 +263,16 @@ def _decoded[T: msgspec.Struct](body: bytes, type_: type[T]) -> T:
         raise BadRequest(f"The body is not a JSON object: {error}") from error
 
 
-def _changed(client_id: str) -> PreconditionFailed:
-    return PreconditionFailed(f"The client '{client_id}' was changed meanwhile: read it again, and send its ETag.")
+def _check_id(client_id: str) -> None:
+    """Raises BadRequest for an id that cannot name an entity, as one of the configuration may be."""
+    if not _ID.fullmatch(client_id):
+        raise BadRequest(
+            "A client's id is 1 to 100 letters, digits and . _ @ -, a letter or digit first.", param="client_id"
+        )
 
 
-def _unwritten() -> NotReady:
+def _unwritten(client_id: str, error: AzureError) -> GatewayError:
+    """Why a write failed: by its status, as a transaction's error has no class of its own."""
+    if isinstance(error, HttpResponseError) and error.status_code in _STALE:
+        return PreconditionFailed(f"The client '{client_id}' was changed meanwhile: read it again, and send its ETag.")
     return NotReady("The clients table cannot be written to, so nothing is sure to have changed; try again later.")

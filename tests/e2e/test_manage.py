@@ -131,7 +131,8 @@ async def test_a_client_is_only_written_over_the_version_that_was_read(http: htt
     stale = created.headers["etag"]
     updated = await http.put(path, json={"name": "two"}, headers={"if-match": stale})
     assert (updated.status_code, updated.json()["client"]["name"]) == (200, "two")
-    assert (await http.put(path, json={"name": "three"}, headers={"if-match": stale})).status_code == 412
+    for other in (stale, '"no ETag of ours"', "W/x"):
+        assert (await http.put(path, json={"name": "three"}, headers={"if-match": other})).status_code == 412
     assert (await http.delete(path, headers={"if-match": stale})).status_code == 412
     assert (await http.get(path)).json()["client"]["name"] == "two"
     assert (await http.get(path)).headers["etag"] == updated.headers["etag"]
@@ -255,26 +256,33 @@ async def _health_when(stack: Stack, beginning: str) -> dict[str, Any]:
     raise AssertionError(f"never {beginning!r}: {health}")
 
 
+def write(file: Path, text: str) -> None:
+    """In one go, so that no half of it is ever read."""
+    new = file.with_suffix(".new")
+    new.write_text(text)
+    new.replace(file)
+
+
 async def test_a_file_is_followed_and_a_broken_version_changes_nothing(
     azurite: Azurite, simulator: Simulator, tmp_path: Path, stack: Stack
 ) -> None:
     file = tmp_path / "tollgate.json"
     document = configuration(simulator, stack.keys)
     without_b = document | {"clients": document["clients"][:1]}
-    file.write_text(json.dumps(without_b))
+    write(file, json.dumps(without_b))
     async with running(azurite, simulator, "followed", TOLLGATE_CONFIG=str(file), TOLLGATE_REFRESH_S="0.2") as app:
         assert await chat(app, stack.key("team-b")) == 401
-        file.write_text(json.dumps(document))
+        write(file, json.dumps(document))
         await chat_becomes(app, stack.key("team-b"), 200)
 
-        file.write_text(json.dumps(document | {"deploymnets": []}, indent=1))
+        write(file, json.dumps(document | {"deploymnets": []}, indent=1))
         health = await _health_when(app, "kept the version of ")
         assert health["status"] == "ready"
         assert "; the new one is broken: line " in health["configuration"]
         assert "did you mean `deployments`?" in health["configuration"]
         assert await chat(app, stack.key("team-b")) == 200
 
-        file.write_text(json.dumps(without_b, indent=2))
+        write(file, json.dumps(without_b, indent=2))
         await _health_when(app, "the version of ")
         await chat_becomes(app, stack.key("team-b"), 401)
 
