@@ -25,7 +25,7 @@ def find(body: bytes, content_type: str, name: str) -> Field | None:
         return None
     escaped = re.escape(delimiter)
     disposition = (
-        rb'content-disposition:[^\r\n]*;\s*name="?' + re.escape(name.encode()) + rb'"?\s*(?=[;\r])[^\r\n]*\r\n'
+        rb'content-disposition:[^\r\n]*;[ \t]*name="?' + re.escape(name.encode()) + rb'"?[ \t]*(?=[;\r])[^\r\n]*\r\n'
     )
     headers = rb"(?:[^\r\n]+\r\n)*?" + disposition + rb"(?:[^\r\n]+\r\n)*\r\n"
     part = re.compile(escaped + rb"\r\n" + headers + rb"(?P<value>[^\r\n]*)\r\n" + escaped, re.IGNORECASE)
