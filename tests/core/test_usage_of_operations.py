@@ -335,30 +335,6 @@ def test_an_object_that_failed_is_no_error_of_the_call() -> None:
     assert parse_object(b'{"error":{"code":"not_found"}}') == Part(error="not_found")
 
 
-PREAMBLES = {
-    "Azure's filter results": (parse_chat, {"choices": [], "prompt_filter_results": []}, True),
-    "who speaks": (parse_chat, {"choices": [{"delta": {"role": "assistant", "content": "", "refusal": None}}]}, True),
-    "a word": (parse_chat, {"choices": [{"delta": {"content": "a"}}]}, False),
-    "a word of the second choice": (parse_chat, {"choices": [{"delta": {}}, {"delta": {"content": "a"}}]}, False),
-    "a word of a completion": (parse_chat, {"choices": [{"text": "a"}]}, False),
-    "a tool": (parse_chat, {"choices": [{"delta": {"tool_calls": [{"index": 0}]}}]}, False),
-    "a thought": (parse_chat, {"choices": [{"delta": {"reasoning_content": "hm"}}]}, False),
-    "content in parts": (parse_chat, {"choices": [{"delta": {"content": [{"type": "text", "text": "a"}]}}]}, False),
-    "the end": (parse_chat, {"choices": [{"delta": {}, "finish_reason": "stop"}]}, False),
-    "usage": (parse_chat, {"choices": [], "usage": {}}, False),
-    "an error": (parse_chat, {"error": {}}, False),
-    "a response begins": (parse_response, {"type": "response.created", "response": RESPONSE}, True),
-    "a response waits": (parse_response, {"type": "response.queued", "response": RESPONSE}, True),
-    "a response says something": (parse_response, {"type": "response.output_item.added"}, False),
-    "a response fails": (parse_response, {"type": "response.failed", "response": RESPONSE}, False),
-}
-
-
-@pytest.mark.parametrize(("parse", "event", "is_preamble"), PREAMBLES.values(), ids=PREAMBLES.keys())
-def test_which_events_come_before_any_output(parse: Callable[[bytes], Part], event: Any, *, is_preamble: bool) -> None:
-    assert parse(json.dumps(event).encode()).is_preamble is is_preamble
-
-
 @pytest.mark.parametrize("count", [-1, 2**63, 1.5, "9"])
 @pytest.mark.parametrize("parse", [parse_chat, parse_response, parse_images, parse_transcription])
 def test_a_count_that_no_ledger_can_hold_is_not_read(parse: Callable[[bytes], Part], count: Any) -> None:

@@ -3,8 +3,6 @@
 Rule: some servers send usage with every chunk: it is the usage so far, never an amount to add.
 """
 
-from typing import Any
-
 import msgspec
 
 from shared.core.usage.reading import Part, TokenUsage
@@ -32,40 +30,9 @@ class _Usage(msgspec.Struct):
         )
 
 
-class _Delta(msgspec.Struct):
-    """What can be said; servers differ in how."""
-
-    content: Any = None
-    refusal: Any = None
-    reasoning_content: Any = None
-    reasoning: Any = None
-    tool_calls: Any = None
-    function_call: Any = None
-    audio: Any = None
-
-    @property
-    def is_empty(self) -> bool:
-        said = (
-            self.content,
-            self.refusal,
-            self.reasoning_content,
-            self.reasoning,
-            self.tool_calls,
-            self.function_call,
-            self.audio,
-        )
-        return not any(said)
-
-
 class _Choice(msgspec.Struct):
     finish_reason: str | None = None
-    delta: _Delta | None = None
-    text: Any = None
     content_filter_results: msgspec.Raw = NOTHING
-
-    @property
-    def is_empty(self) -> bool:
-        return not self.finish_reason and not self.text and (self.delta is None or self.delta.is_empty)
 
 
 class _Chat(msgspec.Struct):
@@ -96,7 +63,6 @@ def parse_chat(data: bytes) -> Part:
         error=error,
         content_filter=refused or (_held_back(chat, choices) if b"true" in data else ()),
         only_usage=chat.usage is not None and not choices,
-        is_preamble=not (error or chat.usage) and all(choice.is_empty for choice in choices),
         done=error is not None,
     )
 

@@ -46,8 +46,6 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     """What Azure's content filter held back: `prompt.violence`, `completion.hate`, ..."""
     only_usage: bool = False
     """An event that carries usage and no content: the one that `include_usage` asks for."""
-    is_preamble: bool = False
-    """An event of a stream that comes before any output, so that another deployment could still take over."""
     done: bool = False
     """The terminal event of a stream."""
 

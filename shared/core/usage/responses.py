@@ -10,7 +10,6 @@ from shared.core.usage.reading import Part
 from shared.core.usage.wire import NOTHING, Message, Usage, annotated
 
 TERMINAL = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled", "error"})
-_PREAMBLE = frozenset({"response.created", "response.queued", "response.in_progress"})
 _ENDED = frozenset({"completed", "incomplete", "failed", "cancelled"})
 
 
@@ -48,7 +47,6 @@ def parse_response(data: bytes) -> Part:
         usage=response.usage.read() if response.usage else None,
         error=error,
         content_filter=refused or annotated(response.content_filters),
-        is_preamble=message.type in _PREAMBLE,
         done=message.type in TERMINAL,
     )
 
