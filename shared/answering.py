@@ -19,8 +19,10 @@ from shared.core.calls import Call
 from shared.core.errors import NotReady, UpstreamFailed
 from shared.core.headers import get
 from shared.core.tap import PassTap, StreamTap, read_body
+from shared.core.usage import Reading, TokenUsage
 from shared.core.verdicts import judge_error
 from shared.health_board import Lease
+from shared.limits import Admission, Limits
 from shared.objects import Objects
 from shared.publishing import Publisher
 from shared.relay import Relay, Timing
@@ -39,6 +41,7 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     served: Served
     response: UpstreamResponse
     lease: Lease
+    admission: Admission
     deadline: float
     """An instant of the event loop's clock."""
 
@@ -55,10 +58,11 @@ class Answering:
     """One per process. Holds no state of any call."""
 
     def __init__(
-        self, *, publisher: Publisher, objects: Objects, now: Callable[[], datetime], settings: Settings
+        self, *, publisher: Publisher, objects: Objects, limits: Limits, now: Callable[[], datetime], settings: Settings
     ) -> None:
         self._publisher = publisher
         self._objects = objects
+        self._limits = limits
         self._now = now
         self._settings = settings
 
@@ -82,7 +86,7 @@ class Answering:
         first_byte_at = self._now()
 
         async def close(relay: Relay) -> None:
-            self._end(exchange, relay.error)
+            self._end(exchange, relay.tap.reading, relay.error)
             response = b"".join(relay.received)
             await self._remember(exchange, response)
             ending = Ending(
@@ -112,8 +116,9 @@ class Answering:
 
     async def _whole(self, exchange: Exchange) -> bytes:
         body, error = await _read(exchange.response, exchange.deadline)
-        self._end(exchange, error)
         operation, served = exchange.call.route.operation, exchange.served
+        reading = read_body(operation, body, exchange.encoding)
+        self._end(exchange, reading, error)
         if operation.lists and not error:
             body = await stickiness.only_own(exchange.call, body, self._objects)
         await self._remember(exchange, body)
@@ -122,7 +127,7 @@ class Answering:
             closed_at=self._now(),
             served=msgspec.structs.replace(served, status=UpstreamFailed.status) if error else served,
             first_byte_at=None if error else self._now(),
-            reading=read_body(operation, body, exchange.encoding),
+            reading=reading,
             response=body,
             error=error,
         )
@@ -131,8 +136,9 @@ class Answering:
             raise UpstreamFailed("The upstream broke off in the middle of its answer.")
         return body
 
-    def _end(self, exchange: Exchange, error: str | None) -> None:
-        """The deployment is free again; one that broke off has failed after all."""
+    def _end(self, exchange: Exchange, reading: Reading, error: str | None) -> None:
+        """The deployment is free again, one that broke off has failed after all, and the client's limits know the usage."""
+        self._limits.settle(exchange.admission, tokens=_tokens(reading.usage), money=None)
         if error:
             exchange.lease.judged(judge_error(sent=True, retry_unknown=False))
         exchange.lease.end()
@@ -141,6 +147,10 @@ class Answering:
         target = exchange.served.target
         if exchange.call.stores and target and exchange.served.status < 300 and not exchange.call.route.operation.lists:
             await stickiness.remember(exchange.call, target, answer, self._objects, self._now())
+
+
+def _tokens(usage: TokenUsage | None) -> int | None:
+    return None if usage is None else (usage.input_tokens or 0) + (usage.output_tokens or 0)
 
 
 async def _outcome(exchange: Exchange, error: str | None) -> Outcome:

@@ -23,10 +23,12 @@ from shared.core.call_record import Outcome
 from shared.core.calls import Call, InboundRequest, begun, understood
 from shared.core.configuration import Client, Configuration, Pool
 from shared.core.errors import REJECTIONS, GatewayError, NotReady, PayloadTooLarge, UpstreamFailed, to_openai_json
-from shared.core.headers import Headers, for_client, with_retry_after
+from shared.core.headers import Headers, for_client, with_limits, with_retry_after
 from shared.core.identity import identify
+from shared.core.limits import estimate_tokens
 from shared.core.operations import Route, match
 from shared.health_board import HealthBoard
+from shared.limits import Admission, Limits
 from shared.objects import Objects
 from shared.publishing import Publisher
 from shared.relay import Relay
@@ -58,18 +60,20 @@ class Gateway:
         board: HealthBoard,
         publisher: Publisher,
         objects: Objects,
+        limits: Limits,
         now: Callable[[], datetime],
     ) -> None:
         self._settings = settings
         self._configuration = configuration
         self._publisher = publisher
         self._objects = objects
+        self._limits = limits
         self._now = now
         self._rejections: set[asyncio.Task[None]] = set()
         self._attempting = Attempting(
             upstreams=upstreams, board=board, now=now, first_byte_timeout_s=settings.first_byte_timeout_s
         )
-        self._answering = Answering(publisher=publisher, objects=objects, now=now, settings=settings)
+        self._answering = Answering(publisher=publisher, objects=objects, limits=limits, now=now, settings=settings)
 
     async def handle(self, request: InboundRequest) -> Answer:
         """The answer to a request; every error becomes one."""
@@ -93,21 +97,25 @@ class Gateway:
                 return self._models(client, call.route)
             call = understood(call, await _read(request, self._settings.max_request_bytes))
             pool = await self._pool(call)
+            admission = await self._limits.admit(client, tokens=self._most_tokens(call))
         except REJECTIONS as error:
             self._record_rejection(call, error)
-            return _with_id(refusal(error), call)
+            return _with_id(refusal(error, self._limits.headers(client)), call)
         try:
-            return _with_id(await self._forward(call, pool), call)
+            return _with_id(await self._forward(call, pool, admission), call)
         except GatewayError as error:
             return _with_id(refusal(error), call)
 
     def _record_rejection(self, call: Call, error: GatewayError) -> None:
         """Publishes the refusal of a call, which does not wait for that."""
-        served = Served(attempts=(), status=error.status)
-        ending = Ending(outcome=Outcome.REJECTED, closed_at=self._now(), served=served, error=error.message)
-        task = asyncio.create_task(self._answering.close(call, open_record(call), ending))
+        task = asyncio.create_task(self._record_refusal(call, error))
         self._rejections.add(task)
         task.add_done_callback(self._forget_rejection)
+
+    async def _record_refusal(self, call: Call, error: GatewayError) -> None:
+        served = Served(attempts=(), status=error.status)
+        ending = Ending(outcome=Outcome.REJECTED, closed_at=self._now(), served=served, error=error.message)
+        await self._answering.close(call, open_record(call), ending)
 
     def _forget_rejection(self, task: asyncio.Task[None]) -> None:
         self._rejections.discard(task)
@@ -132,11 +140,23 @@ class Gateway:
         upstream = await stickiness.upstream_of(call, self._objects)
         return stickiness.on_upstream(configuration.home, upstream)
 
-    async def _forward(self, call: Call, pool: Pool) -> Answer:
+    def _most_tokens(self, call: Call) -> int:
+        """What the call may take at most, as far as can be told before it is served."""
+        if not call.model:
+            return 0
+        return estimate_tokens(len(call.body), call.most_output, default_output=self._settings.output_tokens)
+
+    async def _forward(self, call: Call, pool: Pool, admission: Admission) -> Answer:
         record = open_record(call)
         opened = asyncio.create_task(self._publisher.opened(record))
         deadline = asyncio.get_running_loop().time() + self._settings.deadline_s
-        answered = await self._attempting.answered(call, pool, deadline)
+        try:
+            answered = await self._attempting.answered(call, pool, deadline)
+        except GatewayError as error:  # nobody was asked
+            self._limits.settle(admission, tokens=0, money=None)
+            await asyncio.wait([opened])
+            await self._record_refusal(call, error)
+            raise
         served, response = answered.served, answered.response
         try:
             await opened
@@ -147,22 +167,29 @@ class Gateway:
             raise NotReady("The call could not be recorded, so it is not answered; try again later.") from error
         if response is None:
             answered.lease.end()
+            self._limits.settle(admission, tokens=None, money=None)  # it may have been billed
             ending = Ending(outcome=Outcome.UPSTREAM_ERROR, closed_at=self._now(), served=served)
             await self._answering.close(call, record, ending)
             raise UpstreamFailed(f"No deployment of the model '{call.model}' answered.")
         exchange = Exchange(
-            call=call, record=record, served=served, response=response, lease=answered.lease, deadline=deadline
+            call=call,
+            record=record,
+            served=served,
+            response=response,
+            lease=answered.lease,
+            admission=admission,
+            deadline=deadline,
         )
         body = await self._answering.answer(exchange)
-        headers = for_client(served.headers)
+        headers = with_limits(for_client(served.headers), self._limits.headers(call.client))
         if served.retry_after_s is not None:
             headers = with_retry_after(headers, served.retry_after_s)
         return Answer(status=served.status, headers=headers, body=body)
 
 
-def refusal(error: GatewayError) -> Answer:
-    """An error as a client gets it."""
-    headers = _JSON
+def refusal(error: GatewayError, more: Headers = ()) -> Answer:
+    """An error as a client gets it, with `more` headers."""
+    headers = (*_JSON, *more)
     if error.retry_after_s is not None:
         headers += (("retry-after", str(math.ceil(error.retry_after_s))),)
     return Answer(status=error.status, headers=headers, body=to_openai_json(error))

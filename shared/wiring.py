@@ -158,6 +158,7 @@ async def _make() -> Services:
             board=HealthBoard(now=monotonic, random=random),
             publisher=Publisher(transport, archive),
             objects=objects,
+            limits=limits,
             now=now,
         )
     )

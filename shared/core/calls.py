@@ -50,6 +50,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the upstream keeps what comes of it as an object."""
     wants_usage: bool = False
     """Whether the client itself asked for the usage chunk."""
+    most_output: int | None = None
+    """The most tokens of output that the client asks for, in all; None: it does not say."""
     end_user: str | None = None
     """The client's own user, in the words of `safety_identifier` or `user`."""
     body: bytes = b""
@@ -88,6 +90,7 @@ def understood(call: Call, body: bytes) -> Call:
         stream=bool(field(fields, "stream", bool)),
         stores=_stores(operation.stores, field(fields, "store", bool)),
         wants_usage=bool(options and options.include_usage),
+        most_output=_most_output(fields),
         end_user=field(fields, "safety_identifier", str) or field(fields, "user", str),
         body=body,
         fields=fields,
@@ -127,6 +130,12 @@ def _json_fields(body: bytes, *, required: bool) -> Fields:
         return msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"The request body is not a JSON object: {error}", code="invalid_json") from error
+
+
+def _most_output(fields: Fields) -> int | None:
+    stated = (field(fields, name, int) for name in ("max_completion_tokens", "max_output_tokens", "max_tokens"))
+    most = next((number for number in stated if number is not None), None)
+    return None if most is None else max(most, 0) * max(field(fields, "n", int) or 1, 1)
 
 
 def _stores(by_default: bool | None, stated: bool | None) -> bool:

@@ -109,6 +109,13 @@ def for_client(headers: Headers) -> Headers:
     return tuple((name, value) for name, value in headers if name not in dropped)
 
 
+def with_limits(headers: Headers, own: Headers) -> Headers:
+    """The headers with the client's `own` rate limits, where it has any, in place of the upstream's."""
+    if not own:
+        return headers
+    return (*((name, value) for name, value in headers if not name.startswith("x-ratelimit-")), *own)
+
+
 def with_retry_after(headers: Headers, seconds: float) -> Headers:
     """The headers with another Retry-After."""
     stated = {"retry-after", "retry-after-ms", "x-ms-retry-after-ms"}
