@@ -173,7 +173,7 @@ class Management:
         """The document in force with every default filled in. Keys are masked, unless they are references to settings."""
         document: dict[str, Any] = msgspec.to_builtins(self._valid().document)
         for upstream in document["upstreams"]:
-            if not _SETTING.fullmatch(upstream["key"]):
+            if upstream["key"] and not _SETTING.fullmatch(upstream["key"]):
                 upstream["key"] = _MASK
         for client in document["clients"]:
             client["keys"] = [key["id"] for key in client["keys"]]

@@ -16,9 +16,11 @@ import msgspec
 from shared.core.document_lines import Place
 from shared.core.document_problems import Problem, decode, invalid
 from shared.core.keys import KeyHash
+from shared.core.networks import parsed
 
 PositiveInt = Annotated[int, msgspec.Meta(ge=1)]
 
+_LOGIN = "https://login.microsoftonline.com"
 _SETTING_REFERENCE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
 
 
@@ -37,6 +39,15 @@ class _Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Immutable, by keyword, and a misspelt name is an error."""
 
 
+class UpstreamAuth(StrEnum):
+    """What an upstream is shown."""
+
+    KEY = "key"
+    """Its key."""
+    IDENTITY = "identity"
+    """A token of the app's managed identity (locally: of whoever is signed in)."""
+
+
 class Upstream(_Value, frozen=True):
     """One upstream resource: an address and the credential for it."""
 
@@ -44,8 +55,14 @@ class Upstream(_Value, frozen=True):
     kind: UpstreamKind
     url: str
     """For kind `openai` up to and with `/v1`; for the Azure kinds the resource's root."""
-    key: str
-    """The upstream's key. In the document usually `$NAME`: the setting that holds it."""
+    key: str | None = None
+    """The upstream's key. In the document usually `$NAME`: the setting that holds it. Not needed with `auth = "identity"`."""
+    auth: UpstreamAuth = UpstreamAuth.KEY
+    """What the upstream is shown: its `key`, or a token of the app's managed `identity`."""
+    scope: str = "https://cognitiveservices.azure.com/.default"
+    """`auth = "identity"` only: what the token is for. Foundry's v1 API may want `https://ai.azure.com/.default`."""
+    identity_client_id: str = ""
+    """`auth = "identity"` only: the user-assigned identity to use. Empty: the app's own."""
     api_version: str = "2024-10-21"
     """Kind `azure` only: used when the client names none."""
     region: str | None = None
@@ -123,8 +140,47 @@ class Client(_Value, frozen=True):
     """The models that it may use; None: all."""
     operations: tuple[str, ...] | None = None
     """The operations that it may use, by name or by the beginning of one (`files`); None: all."""
+    networks: tuple[str, ...] | None = None
+    """The networks that it may call from, as CIDR (`10.0.0.0/8`, `2001:db8::/32`); None: any."""
+    apps: tuple[str, ...] = ()
+    """Application (client) ids whose Entra tokens mean this client."""
+    groups: tuple[str, ...] = ()
+    """Object ids of Entra groups whose members' tokens mean this client, where their app means none."""
+    roles: tuple[str, ...] = ()
+    """App roles whose holders' Entra tokens mean this client, where neither app nor group means any."""
     on_disconnect: OnDisconnect = OnDisconnect.DRAIN
     limits: Limits = Limits()
+
+    def __post_init__(self) -> None:
+        parsed(self.networks or ())
+
+
+class Entra(_Value, frozen=True):
+    """Whose tokens clients may show in place of a key. Either `tenant_id`, or `issuer`, must be given."""
+
+    audiences: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    """For whom tokens must be: the gateway's Application ID URI (tokens of version 1) and its client id (version 2)."""
+    tenant_id: str = ""
+    """The Entra tenant. Its issuers, of both token versions, and its keys follow from it."""
+    issuer: str = ""
+    """Another issuer, to the letter as in the tokens' `iss`. Default: the tenant's."""
+    jwks_url: str = ""
+    """Where the issuer's keys are. Default: the tenant's."""
+
+    @property
+    def issuers(self) -> tuple[str, ...]:
+        """What `iss` may be (https://learn.microsoft.com/entra/identity-platform/access-tokens#token-formats)."""
+        if self.issuer:
+            return (self.issuer,)
+        return (f"{_LOGIN}/{self.tenant_id}/v2.0", f"https://sts.windows.net/{self.tenant_id}/")
+
+    @property
+    def keys_url(self) -> str:
+        """Where the keys are; empty where that does not follow."""
+        if self.jwks_url:
+            return self.jwks_url
+        base = f"{_LOGIN}/{self.tenant_id}" if self.tenant_id else self.issuer.removesuffix("/v2.0")
+        return f"{base}/discovery/v2.0/keys" if self.tenant_id or base != self.issuer else ""
 
 
 class Document(_Value, frozen=True):
@@ -134,6 +190,8 @@ class Document(_Value, frozen=True):
     models: tuple[Model, ...] = ()
     deployments: tuple[Deployment, ...] = ()
     clients: tuple[Client, ...] = ()
+    entra: Entra | None = None
+    """Tokens of Microsoft Entra ID in place of keys; None: keys only."""
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -169,7 +227,12 @@ def parse(text: str, settings: Mapping[str, str]) -> Configuration:
     `$NAME` in an upstream's `key` and `url` is replaced by the setting NAME. Raises ConfigurationInvalid.
     """
     document = decode(text, Document)
-    problems = [*_duplicates(document), *_broken_references(document), *_unusable_upstreams(document, settings)]
+    problems = [
+        *_duplicates(document),
+        *_broken_references(document),
+        *_unusable_upstreams(document, settings),
+        *_unusable_entra(document.entra),
+    ]
     if problems:
         raise invalid(text, problems)
     upstreams = {upstream.name: _resolve(upstream, settings) for upstream in document.upstreams}
@@ -216,6 +279,9 @@ def _duplicates(document: Document) -> Iterable[Problem]:
             for n, client in enumerate(document.clients)
             for k, key in enumerate(client.keys)
         ),
+        "app of a client": _members(document, "apps"),
+        "group of a client": _members(document, "groups"),
+        "role of a client": _members(document, "roles"),
     }
     for kind, names in groups.items():
         places: dict[str, list[Place]] = {}
@@ -224,6 +290,12 @@ def _duplicates(document: Document) -> Iterable[Problem]:
         for name, standing in places.items():
             if len(standing) > 1:
                 yield standing[-1], f"{kind} {name!r} stands {len(standing)} times: names must be unique"
+
+
+def _members(document: Document, field: str) -> Iterable[tuple[Place, str]]:
+    for n, client in enumerate(document.clients):
+        for k, name in enumerate(getattr(client, field)):
+            yield ("clients", n, field, k), name if field == "roles" else name.lower()
 
 
 def _broken_references(document: Document) -> Iterable[Problem]:
@@ -244,13 +316,27 @@ def _broken_references(document: Document) -> Iterable[Problem]:
 
 def _unusable_upstreams(document: Document, settings: Mapping[str, str]) -> Iterable[Problem]:
     for index, upstream in enumerate(document.upstreams):
-        for field, text in (("url", upstream.url), ("key", upstream.key)):
+        for field, text in (("url", upstream.url), ("key", upstream.key or "")):
             for name in _unset(text, settings):
                 what = f"upstream {upstream.name!r} refers to ${name}, which is not set: add that setting"
                 yield ("upstreams", index, field), what
+        if upstream.auth is UpstreamAuth.KEY and upstream.key is None:
+            what = f'upstream {upstream.name!r} has no key: add one as $NAME, a setting, or auth = "identity"'
+            yield ("upstreams", index), what
         if not _unset(upstream.url, settings) and not _is_address(_fill(upstream.url, settings)):
             what = f"upstream {upstream.name!r} has the url {upstream.url!r}: write it as https://host, with its path"
             yield ("upstreams", index, "url"), what
+
+
+def _unusable_entra(entra: Entra | None) -> Iterable[Problem]:
+    if entra is None:
+        return
+    if not entra.tenant_id and not entra.issuer:
+        yield ("entra",), "entra names neither tenant_id nor issuer: add the tenant's id"
+    elif not entra.keys_url:
+        yield ("entra", "issuer"), f"the keys of the issuer {entra.issuer!r} may be anywhere: add jwks_url"
+    elif not _is_address(entra.keys_url):
+        yield ("entra", "jwks_url"), f"entra has the keys' URL {entra.keys_url!r}: write it as https://host/path"
 
 
 def _unset(text: str, settings: Mapping[str, str]) -> list[str]:
@@ -272,5 +358,5 @@ def _is_address(url: str) -> bool:
 
 def _resolve(upstream: Upstream, settings: Mapping[str, str]) -> Upstream:
     return msgspec.structs.replace(
-        upstream, key=_fill(upstream.key, settings), url=_fill(upstream.url, settings).rstrip("/")
+        upstream, key=_fill(upstream.key or "", settings), url=_fill(upstream.url, settings).rstrip("/")
     )

@@ -159,7 +159,7 @@ def test_a_mistake_is_named_by_its_place(place: tuple[str | int, ...], value: An
 
 
 MISSING = {
-    "upstreams": ["name", "kind", "url", "key"],
+    "upstreams": ["name", "kind", "url"],
     "deployments": ["name", "model", "upstream"],
     "clients": ["id"],
 }
@@ -229,3 +229,67 @@ def test_money_is_exact(money: Any) -> None:
     document["clients"][0]["limits"] = {"money_per_month": money}
     ((_, client),) = parse(json.dumps(document), SETTINGS).keys_by_id.values()
     assert client.limits.money_per_month == Decimal(str(money))
+
+
+TENANT = {"tenant_id": "t-1", "audiences": ["api://tollgate"]}
+ELSEWHERE = {"issuer": "https://id.example/", "audiences": ["a"]}
+
+IDENTITIES: dict[str, tuple[dict[str, Any], str]] = {
+    "an upstream with no key": (
+        {"upstreams": [{"name": "east", "kind": "azure", "url": "https://x.example"}]},
+        "upstream 'east' has no key: add one as $NAME, a setting, or auth = \"identity\"",
+    ),
+    "an app of two clients, in other letters": (
+        {"clients": [{"id": "a", "apps": ["APP-1"]}, {"id": "b", "apps": ["app-1"]}]},
+        "app of a client 'app-1' stands 2 times",
+    ),
+    "a group of two clients": (
+        {"clients": [{"id": "a", "groups": ["g"]}, {"id": "b", "groups": ["g"]}]},
+        "group of a client 'g' stands 2 times",
+    ),
+    "a role of two clients": (
+        {"clients": [{"id": "a", "roles": ["r"]}, {"id": "b", "roles": ["r"]}]},
+        "role of a client 'r' stands 2 times",
+    ),
+    "a network with bits of a host": (
+        {"clients": [{"id": "a", "networks": ["10.0.0.1/8"]}]},
+        "10.0.0.1/8 has host bits",
+    ),
+    "no network": ({"clients": [{"id": "a", "networks": ["here"]}]}, "'here' does not appear to be"),
+    "tokens of nobody": ({"entra": {"audiences": ["a"]}}, "neither tenant_id nor issuer"),
+    "tokens for nobody": ({"entra": TENANT | {"audiences": []}}, "length >= 1 - at `$.entra.audiences`"),
+    "keys that may be anywhere": ({"entra": ELSEWHERE}, "add jwks_url"),
+    "keys nowhere": ({"entra": TENANT | {"jwks_url": "keys.json"}}, "write it as https://host/path"),
+}
+
+
+@pytest.mark.parametrize(("changes", "message"), IDENTITIES.values(), ids=IDENTITIES.keys())
+def test_what_cannot_identify_anyone_is_named(changes: dict[str, Any], message: str) -> None:
+    (problem,) = problems_of(DOCUMENT | changes)
+    assert message in problem
+
+
+ISSUERS: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
+    "a tenant issues tokens of two versions, with one set of keys": (
+        TENANT,
+        ("https://login.microsoftonline.com/t-1/v2.0", "https://sts.windows.net/t-1/"),
+        "https://login.microsoftonline.com/t-1/discovery/v2.0/keys",
+    ),
+    "another cloud's": (
+        {"issuer": "https://login.microsoftonline.us/t-1/v2.0", "audiences": ["a"]},
+        ("https://login.microsoftonline.us/t-1/v2.0",),
+        "https://login.microsoftonline.us/t-1/discovery/v2.0/keys",
+    ),
+    "anyone's": (
+        ELSEWHERE | {"jwks_url": "https://id.example/keys"},
+        ("https://id.example/",),
+        "https://id.example/keys",
+    ),
+}
+
+
+@pytest.mark.parametrize(("entra", "issuers", "keys_url"), ISSUERS.values(), ids=ISSUERS.keys())
+def test_whose_tokens_are_taken(entra: dict[str, Any], issuers: tuple[str, ...], keys_url: str) -> None:
+    parsed = parse(json.dumps(DOCUMENT | {"entra": entra}), SETTINGS).document.entra
+    assert parsed is not None
+    assert (parsed.issuers, parsed.keys_url) == (issuers, keys_url)
