@@ -16,11 +16,13 @@ from shared.core.accounting import Ending, Served, close_record
 from shared.core.archive import ArchivedCall
 from shared.core.call_record import CallRecord, Outcome
 from shared.core.calls import Call
+from shared.core.configuration import OnDisconnect
 from shared.core.errors import NotReady, UpstreamFailed
 from shared.core.headers import get
 from shared.core.tap import PassTap, StreamTap, read_body
 from shared.core.usage import Reading, TokenUsage
 from shared.core.verdicts import judge_error
+from shared.estimating import estimate
 from shared.health_board import Lease
 from shared.limits import Admission, Limits
 from shared.objects import Objects
@@ -74,7 +76,7 @@ class Answering:
 
     async def close(self, call: Call, record: CallRecord, ending: Ending) -> None:
         """Makes the end of a call durable. Raises NotReady where that cannot be had."""
-        closed = ArchivedCall(record=close_record(record, ending), request=call.body, response=ending.response)
+        closed = ArchivedCall(record=close_record(call, record, ending), request=call.body, response=ending.response)
         try:
             await self._publisher.closed(closed)
         except TransportDown as error:
@@ -90,7 +92,8 @@ class Answering:
             response = b"".join(relay.received)
             await self._remember(exchange, response)
             ending = Ending(
-                outcome=relay.outcome,
+                outcome=_stream_outcome(relay),
+                estimate=await self._estimate(exchange, relay, response),
                 closed_at=self._now(),
                 served=served,
                 first_byte_at=first_byte_at,
@@ -107,12 +110,21 @@ class Answering:
             if is_events
             else PassTap()
         )
+        drains = call.client.on_disconnect is OnDisconnect.DRAIN
         timing = Timing(
             deadline=exchange.deadline,
-            drain_s=self._settings.drain_timeout_s,
+            drain_s=self._settings.drain_timeout_s if drains else 0,
             heartbeat_s=self._settings.heartbeat_s,
         )
         return Relay(exchange.response, tap, close, timing)
+
+    async def _estimate(self, exchange: Exchange, relay: Relay, response: bytes) -> TokenUsage | None:
+        """What a stream that was stopped had produced by then."""
+        operation, reading = exchange.call.route.operation, relay.tap.reading
+        if not relay.was_stopped or reading.usage or not operation.tells_usage:
+            return None
+        model = reading.model or exchange.call.model
+        return await estimate(operation, model, exchange.call.body, response, exchange.encoding)
 
     async def _whole(self, exchange: Exchange) -> bytes:
         body, error = await _read(exchange.response, exchange.deadline)
@@ -147,6 +159,12 @@ class Answering:
         target = exchange.served.target
         if exchange.call.stores and target and exchange.served.status < 300 and not exchange.call.route.operation.lists:
             await stickiness.remember(exchange.call, target, answer, self._objects, self._now())
+
+
+def _stream_outcome(relay: Relay) -> Outcome:
+    """An error that is told inside a stream is one; a content filter's is an answer."""
+    told = relay.tap.reading.error
+    return Outcome.UPSTREAM_ERROR if told and told != "content_filter" else relay.outcome
 
 
 def _tokens(usage: TokenUsage | None) -> int | None:

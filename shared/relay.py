@@ -46,6 +46,8 @@ class Relay:
         """The body as the upstream sent it."""
         self.outcome = Outcome.COMPLETED
         self.error: str | None = None
+        self.was_stopped = False
+        """Whether the upstream was not read to its end, because the client had gone."""
         self._failure: GatewayError | None = None
         self._response = response
         self._close = close
@@ -95,6 +97,7 @@ class Relay:
         except TimeoutError:
             self._failed("the call's deadline passed")
         except asyncio.CancelledError:
+            self.was_stopped = True
             self.error = f"not read to its end within {self._timing.drain_s:g} s after the client had gone"
         except Exception as error:  # noqa: BLE001 - a defect of ours must not leave the client waiting and the call open
             _log.exception("relay failed")

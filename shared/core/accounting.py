@@ -12,9 +12,11 @@ from shared.core.call_record import Attempt, CallRecord, Outcome, UsageSource
 from shared.core.calls import Call
 from shared.core.configuration import Target
 from shared.core.headers import Headers, for_record, get
-from shared.core.usage import Reading
+from shared.core.usage import Reading, TokenUsage
 
 _LONGEST_TEXT = 256
+_LONGEST_WORD = 64
+_MOST_TOOLS = 64
 
 
 class Served(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +42,8 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     served: Served
     first_byte_at: datetime | None = None
     reading: Reading = Reading()
+    estimate: TokenUsage | None = None
+    """Made where the answer was stopped before it told its usage."""
     response: bytes = b""
     """The body as the upstream sent it."""
     error: str | None = None
@@ -62,12 +66,14 @@ def open_record(call: Call) -> CallRecord:
         opened_at=call.opened_at,
         request_bytes=len(call.body),
         request_sha256=hashlib.sha256(call.body).hexdigest(),
+        request_parameters=_parameters(call),
     )
 
 
-def close_record(record: CallRecord, ending: Ending) -> CallRecord:
+def close_record(call: Call, record: CallRecord, ending: Ending) -> CallRecord:
     """The record once its call has ended."""
     served, target, reading = ending.served, ending.served.target, ending.reading
+    usage, source = _usage(call, ending)
     return msgspec.structs.replace(
         record,
         outcome=ending.outcome,
@@ -82,20 +88,65 @@ def close_record(record: CallRecord, ending: Ending) -> CallRecord:
         model_served=_cut(reading.model),
         response_id=_cut(reading.response_id),
         finish_reasons=reading.finish_reasons,
-        usage=reading.usage,
-        usage_source=_source(ending),
+        content_filter=reading.content_filter,
+        usage=usage,
+        usage_source=source,
         response_bytes=len(ending.response),
         response_sha256=hashlib.sha256(ending.response).hexdigest(),
         response_headers=for_record(served.headers),
         response_encoding=get(served.headers, "content-encoding"),
-        error=_cut(ending.error),
+        error=_cut(ending.error or reading.error),
     )
 
 
-def _source(ending: Ending) -> UsageSource:
-    if ending.reading.usage is None:
-        return UsageSource.NONE
-    return UsageSource.DRAINED if ending.outcome is Outcome.CLIENT_CLOSED else UsageSource.PROVIDER
+def _usage(call: Call, ending: Ending) -> tuple[TokenUsage | None, UsageSource | None]:
+    """What was used, and who says so. No source: nothing that is counted."""
+    operation = call.route.operation
+    if ending.reading.usage is not None:
+        is_drained = ending.outcome is Outcome.CLIENT_CLOSED
+        return ending.reading.usage, UsageSource.DRAINED if is_drained else UsageSource.PROVIDER
+    if ending.estimate is not None:
+        return ending.estimate, UsageSource.ESTIMATED
+    if operation.count_request and ending.served.status < 300 and (counted := operation.count_request(call.fields)):
+        return counted, UsageSource.COUNTED
+    return None, UsageSource.NONE if operation.tells_usage else None
+
+
+_PARAMETERS = (
+    "temperature", "top_p", "n", "seed", "max_tokens", "max_completion_tokens", "max_output_tokens", "presence_penalty",
+    "frequency_penalty", "reasoning_effort", "service_tier", "parallel_tool_calls", "store", "background", "truncation",
+    "size", "quality", "style", "voice", "speed", "response_format", "dimensions", "encoding_format",
+)  # fmt: skip
+
+
+class _Tool(msgspec.Struct):
+    name: str | None = None
+    type: str | None = None
+    function: "_Tool | None" = None
+
+
+def _parameters(call: Call) -> dict[str, str | int | float | bool | list[str]]:
+    """The parameters that are one word or number, and the names of tools."""
+    found: dict[str, str | int | float | bool | list[str]] = {}
+    for name in _PARAMETERS:
+        if (
+            (raw := call.fields.get(name)) is not None
+            and len(value := bytes(raw)) <= _LONGEST_WORD
+            and value[:1] not in b"{[n"
+        ):
+            found[name] = msgspec.json.decode(value)
+    if "tools" in call.fields:
+        found["tools"] = _tools(call.fields["tools"])
+    return found
+
+
+def _tools(raw: msgspec.Raw) -> list[str]:
+    try:
+        tools = msgspec.json.decode(raw, type=list[_Tool])
+    except msgspec.DecodeError:
+        return []  # the upstream will say what is wrong with them
+    names = (tool.name or (tool.function and tool.function.name) or tool.type for tool in tools[:_MOST_TOOLS])
+    return [name[:_LONGEST_WORD] for name in names if name]
 
 
 def _ms(start: datetime, end: datetime) -> int:

@@ -32,6 +32,8 @@ class UsageSource(StrEnum):
     """The provider's, read to its end after the client had gone."""
     ESTIMATED = "estimated"
     """Counted by the gateway, from what was produced before the upstream was stopped."""
+    COUNTED = "counted"
+    """Counted by the gateway in the request, where that is what is billed: the characters to be spoken."""
     NONE = "none"
     """Nobody said."""
 
@@ -64,6 +66,8 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
     opened_at: datetime
     request_bytes: int
     request_sha256: str
+    request_parameters: dict[str, str | int | float | bool | list[str]] = {}
+    """What was asked for besides the content: temperature, size, the names of tools, ..."""
 
     outcome: Outcome | None = None
     closed_at: datetime | None = None

@@ -15,12 +15,14 @@ import msgspec
 from shared.core.errors import MethodNotAllowed, NotFound
 from shared.core.usage import (
     Part,
+    TokenUsage,
     parse_chat,
     parse_images,
     parse_object,
     parse_response,
     parse_speech,
     parse_transcription,
+    spoken_characters,
 )
 
 _SEGMENT = re.compile(r"(?!\.+$)[A-Za-z0-9._:-]{1,256}")
@@ -66,6 +68,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """Whether Azure's dated API has it below `deployments/{deployment}`."""
     parse: Callable[[bytes], Part] = parse_object
     """Reads a JSON body, or the data of one SSE event, of the answer."""
+    count_request: Callable[[Mapping[str, msgspec.Raw]], TokenUsage | None] | None = None
+    """Counts what is billed by the request's fields, where the answer does not say."""
     usage_chunk: bool = False
     """Whether a stream tells its usage only when `stream_options.include_usage` asks for it."""
     stores: bool | None = None
@@ -76,6 +80,11 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """Why it cannot be served here, where it cannot."""
     local: bool = False
     """Whether the gateway answers by itself."""
+
+    @property
+    def tells_usage(self) -> bool:
+        """Whether its answers have usage to tell."""
+        return self.parse is not parse_object
 
 
 def _inference(
@@ -122,10 +131,26 @@ CATALOGUE: tuple[Operation, ...] = (
     _inference("embeddings", "embeddings", parse=parse_chat),
     _inference("images.generate", "images/generations", parse=parse_images),
     _inference("images.edit", "images/edits", Form.MULTIPART, parse=parse_images),
-    _inference("images.create_variation", "images/variations", Form.MULTIPART, parse=parse_images),
+    Operation(  # not Azure's: its SDK puts no deployment into the path
+        name="images.create_variation",
+        method="POST",
+        path="images/variations",
+        form=Form.MULTIPART,
+        names_model=True,
+        parse=parse_images,
+    ),
     _inference("audio.transcriptions", "audio/transcriptions", Form.MULTIPART, parse=parse_transcription),
     _inference("audio.translations", "audio/translations", Form.MULTIPART, parse=parse_transcription),
-    _inference("audio.speech", "audio/speech", parse=parse_speech),
+    Operation(
+        name="audio.speech",
+        method="POST",
+        path="audio/speech",
+        form=Form.JSON,
+        names_model=True,
+        in_deployment=True,
+        parse=parse_speech,
+        count_request=spoken_characters,
+    ),
     Operation(
         name="moderations",
         method="POST",
@@ -235,7 +260,8 @@ CATALOGUE: tuple[Operation, ...] = (
         evals.runs.create                 POST    evals/{eval}/runs
         evals.runs.list                   GET     evals/{eval}/runs
         evals.runs.retrieve               GET     evals/{eval}/runs/{run}
-        evals.runs.cancel                 POST    evals/{eval}/runs/{run}
+        evals.runs.cancel                 POST    evals/{eval}/runs/{run}/cancel
+        evals.runs.update                 POST    evals/{eval}/runs/{run}
         evals.runs.delete                 DELETE  evals/{eval}/runs/{run}
         evals.runs.output_items.list      GET     evals/{eval}/runs/{run}/output_items
         evals.runs.output_items.retrieve  GET     evals/{eval}/runs/{run}/output_items/{item}

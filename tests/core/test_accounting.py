@@ -26,7 +26,8 @@ def ended(outcome: Outcome = Outcome.COMPLETED, usage: TokenUsage | None = USAGE
         reading=Reading(usage=usage, model="gpt-4o-2024-11-20"),
         **fields,
     )
-    return close_record(open_record(call(BODY)), ending)
+    made = call(BODY)
+    return close_record(made, open_record(made), ending)
 
 
 def test_an_opened_record_says_who_asked_for_what() -> None:

@@ -85,7 +85,7 @@ CASES = {
     ),
     # the client has got a byte: no other deployment
     "an error inside a 200, after content": Case(
-        fault=Fault(error_after_chunks=6), tried=EAST(200), stream=True, usage_source=NOT_SAID,
+        fault=Fault(error_after_chunks=6), tried=EAST(200), stream=True, outcome=FAILED, usage_source=NOT_SAID,
     ),
     "cut in the middle of a stream": Case(
         fault=Fault(cut_after_chunks=6), tried=EAST(200), stream=True, outcome=FAILED, usage_source=NOT_SAID,
