@@ -27,7 +27,7 @@ async def azure_openai_api(req: Request) -> Response:
 
 async def _answer(req: Request) -> Answer:
     try:
-        gateway = await wiring.gateway()
+        gateway = (await wiring.services()).gateway
     except GatewayError as error:
         return refusal(error)
     return await gateway.handle(inbound(req))

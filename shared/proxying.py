@@ -8,8 +8,9 @@ import asyncio
 import logging
 import math
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
+from typing import Protocol
 
 import msgspec
 
@@ -48,6 +49,12 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes | Relay
 
 
+class Live(Protocol):
+    """Where the configuration in force is read from, without waiting."""
+
+    current: Configuration | None
+
+
 class Gateway:
     """One per process. Of calls it holds only those whose refusal is being recorded."""
 
@@ -55,7 +62,7 @@ class Gateway:
         self,
         *,
         settings: Settings,
-        configuration: Configuration,
+        live: Live,
         upstreams: Upstreams,
         board: HealthBoard,
         publisher: Publisher,
@@ -64,7 +71,7 @@ class Gateway:
         now: Callable[[], datetime],
     ) -> None:
         self._settings = settings
-        self._configuration = configuration
+        self._live = live
         self._publisher = publisher
         self._objects = objects
         self._limits = limits
@@ -86,7 +93,10 @@ class Gateway:
             return refusal(GatewayError("The gateway failed; this is a defect of its own. Try again later."))
 
     async def _serve(self, request: InboundRequest) -> Answer:
-        client = identify(request.headers, self._configuration.keys_by_id)
+        configuration = self._live.current  # one for the whole call, whatever is reloaded meanwhile
+        if configuration is None:
+            raise NotReady("The gateway's configuration is invalid; /health says why.")
+        client = identify(request.headers, configuration.keys_by_id)
         opened_at = self._now()
         call = begun(
             mint(opened_at, secrets.token_bytes(10)), opened_at, client, match(request.method, request.path), request
@@ -94,9 +104,9 @@ class Gateway:
         try:
             authorization.check(client, call.route.operation, forward_unknown=self._settings.forward_unknown)
             if call.route.operation.local:
-                return self._models(client, call.route)
+                return self._models(configuration.pools, client, call.route)
             call = understood(call, await _read(request, self._settings.max_request_bytes))
-            pool = await self._pool(call)
+            pool = await self._pool(configuration, call)
             admission = await self._limits.admit(client, tokens=self._most_tokens(call))
         except REJECTIONS as error:
             self._record_rejection(call, error)
@@ -121,8 +131,7 @@ class Gateway:
         self._rejections.discard(task)
         task.exception()  # logged where it arose; the client has its answer
 
-    def _models(self, client: Client, route: Route) -> Answer:
-        pools = self._configuration.pools
+    def _models(self, pools: Mapping[str, Pool], client: Client, route: Route) -> Answer:
         if route.object_id is None:
             models: msgspec.Struct = authorization.models_of(client, pools)
         else:
@@ -130,9 +139,8 @@ class Gateway:
             models = authorization.ModelObject(id=route.object_id)
         return Answer(status=200, headers=_JSON, body=msgspec.json.encode(models))
 
-    async def _pool(self, call: Call) -> Pool:
+    async def _pool(self, configuration: Configuration, call: Call) -> Pool:
         """Where the call may go. Raises NotFound, BadRequest."""
-        configuration = self._configuration
         if call.model:
             pool = authorization.pool_of(call.client, configuration.pools, call.model)
             upstream = await stickiness.upstream_of(call, self._objects)

@@ -8,9 +8,9 @@ import asyncio
 import logging
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import cache
 from random import random
 from time import monotonic
 from typing import Protocol
@@ -45,27 +45,13 @@ from shared.usage_table import UsageTable
 _log = logging.getLogger(__name__)
 
 
-class Gateways:
-    """The gateway of the configuration in force. What outlives a configuration is in the parts that all of them share."""
-
-    def __init__(self, make: Callable[..., Gateway]) -> None:
-        self._make = make
-        self._made: tuple[Configuration, Gateway] | None = None
-
-    def of(self, configuration: Configuration) -> Gateway:
-        """The same one for the same configuration."""
-        if self._made is None or self._made[0] is not configuration:
-            self._made = (configuration, self._make(configuration=configuration))
-        return self._made[1]
-
-
 class Services(msgspec.Struct, frozen=True, kw_only=True):
     """Every part, ready for use."""
 
     settings: Settings
     directory: Directory
     management: Management
-    gateways: Gateways
+    gateway: Gateway
     following: asyncio.Task[None]
     """Keeps the directory and the configuration fresh; here so that it is not collected."""
     sinks: tuple[Sink, ...]
@@ -122,14 +108,6 @@ async def services() -> Services:
         raise NotReady("The gateway's storage account cannot be reached; try again later.") from error
 
 
-async def gateway() -> Gateway:
-    """The gateway. Raises NotReady where there is no valid configuration."""
-    parts = await services()
-    if parts.configuration is None:
-        raise NotReady("The gateway's configuration is invalid; /health says why.")
-    return parts.gateways.of(parts.configuration)
-
-
 async def _make() -> Services:
     settings = read_settings(os.environ)
     if not settings.storage:
@@ -150,23 +128,21 @@ async def _make() -> Services:
     await source.refresh()
     await directory.refresh()
 
-    gateways = Gateways(
-        partial(
-            Gateway,
-            settings=settings,
-            upstreams=Upstreams(settings),
-            board=HealthBoard(now=monotonic, random=random),
-            publisher=Publisher(transport, archive),
-            objects=objects,
-            limits=limits,
-            now=now,
-        )
+    gateway = Gateway(
+        settings=settings,
+        live=directory,
+        upstreams=Upstreams(settings),
+        board=HealthBoard(now=monotonic, random=random),
+        publisher=Publisher(transport, archive),
+        objects=objects,
+        limits=limits,
+        now=now,
     )
     return Services(
         settings=settings,
         directory=directory,
         management=Management(directory, now, _mint_key),
-        gateways=gateways,
+        gateway=gateway,
         following=asyncio.create_task(_follow(directory, settings.refresh_s)),
         sinks=(archive, ledger),
         quarantine=quarantine,
