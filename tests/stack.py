@@ -22,7 +22,20 @@ from shared.core.keys import RANDOM_BYTES, MintedKey, mint
 APP = Path(__file__).resolve().parent.parent
 ADMIN_KEY = "admin-key-of-the-tests"
 UPSTREAM_KEY = "upstream-key-of-the-tests"
-MODELS = ("gpt-4o", "gpt-4o-mini", "o4-mini")
+API_VERSION = "2025-04-01-preview"
+MODELS = (
+    "gpt-4o",
+    "gpt-4o-mini",
+    "gpt-5",
+    "o4-mini",
+    "text-embedding-3-small",
+    "gpt-image-1",
+    "dall-e-3",
+    "whisper-1",
+    "gpt-4o-transcribe",
+    "gpt-4o-mini-tts",
+    "omni-moderation-latest",
+)
 CLIENTS = ("team-a", "team-b")
 
 
@@ -72,15 +85,21 @@ class Stack:
 
 def configuration(simulator: Simulator, keys: Mapping[str, MintedKey], kind: str = "openai") -> dict[str, Any]:
     """Every model on one upstream of the given kind."""
-    url = simulator.url() + ("/v1" if kind == "openai" else "")
     return {
-        "upstreams": [{"name": "simulator", "kind": kind, "url": url, "key": "$UPSTREAM_KEY"}],
+        "upstreams": [upstream_of(simulator, "simulator", kind)],
         "deployments": [{"name": model, "model": model, "upstream": "simulator"} for model in MODELS],
         "clients": [
             {"id": client_id, "cost_center": f"CC-{client_id}", "keys": [key_hash(keys[client_id])]}
             for client_id in CLIENTS
         ],
     }
+
+
+def upstream_of(simulator: Simulator, name: str, kind: str, resource: str = "default") -> dict[str, Any]:
+    """One of the simulator's resources."""
+    url = simulator.url(resource) + ("/v1" if kind == "openai" else "")
+    version = {"api_version": API_VERSION} if kind == "azure" else {}
+    return {"name": name, "kind": kind, "url": url, "key": "$UPSTREAM_KEY", **version}
 
 
 def key_hash(key: MintedKey) -> dict[str, str]:
@@ -107,4 +126,14 @@ async def running(
         yield Stack(host=host, simulator=simulator, azurite=azurite, prefix=prefix, keys=keys)
 
 
-__all__ = ["ADMIN_KEY", "CLIENTS", "MODELS", "UPSTREAM_KEY", "Stack", "configuration", "running"]
+__all__ = [
+    "ADMIN_KEY",
+    "API_VERSION",
+    "CLIENTS",
+    "MODELS",
+    "UPSTREAM_KEY",
+    "Stack",
+    "configuration",
+    "running",
+    "upstream_of",
+]

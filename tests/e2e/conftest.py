@@ -6,7 +6,11 @@ import pytest
 
 from devtools.azurite import Azurite
 from devtools.simulator import Simulator
-from tests.stack import Stack, running
+from shared.core.configuration import UpstreamKind
+from tests.stack import Stack, running, upstream_of
+
+SELDOM = "0 0 0 1 1 *"
+"""A rollup schedule for apps whose usage nobody reads."""
 
 
 @pytest.fixture(scope="session")
@@ -17,6 +21,21 @@ def simulator() -> Iterator[Simulator]:
 
 
 @pytest.fixture(scope="session")
-async def stack(azurite: Azurite, simulator: Simulator) -> AsyncIterator[Stack]:
+async def stack(anyio_backend: str, azurite: Azurite, simulator: Simulator) -> AsyncIterator[Stack]:
     async with running(azurite, simulator, "e2e") as started:
         yield started
+
+
+@pytest.fixture(scope="session", params=list(UpstreamKind))
+def kind(request: pytest.FixtureRequest) -> UpstreamKind:
+    return UpstreamKind(request.param)
+
+
+@pytest.fixture(scope="session")
+async def surface(anyio_backend: str, azurite: Azurite, kind: UpstreamKind) -> AsyncIterator[Stack]:
+    """An app in front of a simulator of its own that is an upstream of that kind."""
+    with Simulator.start() as simulator:
+        prefix = f"surface{kind.replace('-', '')}"
+        document = {"upstreams": [upstream_of(simulator, "simulator", kind)]}
+        async with running(azurite, simulator, prefix, document, TOLLGATE_ROLLUP_SCHEDULE=SELDOM) as started:
+            yield started
