@@ -1,4 +1,4 @@
-"""`/manage`: clients, their keys and the configuration, for whoever holds the admin key. JSON in and out.
+"""`/manage`: clients, their keys and the configuration, for administrators. JSON in and out.
 
     GET    /manage/clients                      every client
     GET    /manage/clients/{id}                 one; its ETag is a header too
@@ -25,7 +25,6 @@ from functions.web import AnswerResponse, inbound
 from shared import wiring
 from shared.core.errors import GatewayError, MethodNotAllowed, NotFound, Unauthenticated
 from shared.core.headers import Headers, get
-from shared.core.identity import presents_admin_key
 from shared.managing import ClientView, Management
 from shared.proxying import Answer, refusal
 from shared.wiring import Services
@@ -52,15 +51,16 @@ async def manage(req: Request) -> Response:
 
 
 async def is_admin(request: Request, parts: Services) -> bool:
-    """Whether the request may manage. The one place to accept anything beside the admin key."""
-    return presents_admin_key(inbound(request).headers, parts.settings.admin_key)
+    """Whether the request may manage: with the admin key, or a token that has the admin's role."""
+    return await parts.identity.is_admin(inbound(request).headers, parts.configuration)
 
 
 async def _answer(req: Request) -> Answer:
     parts = await wiring.services()
     if not await is_admin(req, parts):
         raise Unauthenticated(
-            "Incorrect admin key provided. Send TOLLGATE_ADMIN_KEY's value as 'Authorization: Bearer <key>'."
+            "Incorrect admin key provided. Send TOLLGATE_ADMIN_KEY's value as 'Authorization: Bearer <key>', "
+            "or an Entra token with the role that TOLLGATE_ADMIN_ROLE names."
         )
     request = inbound(req)
     handlers = {

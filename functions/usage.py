@@ -5,9 +5,9 @@ from azurefunctions.extensions.http.fastapi import Request, Response
 
 from functions.web import AnswerResponse, inbound, json_response
 from shared import wiring
-from shared.core.errors import GatewayError
-from shared.core.headers import Headers
-from shared.core.identity import identify, presents_admin_key
+from shared.core.authorization import check_network
+from shared.core.calls import InboundRequest
+from shared.core.errors import GatewayError, NotReady
 from shared.core.usage_report import parse_query, report
 from shared.proxying import refusal
 from shared.wiring import Services
@@ -20,7 +20,7 @@ async def usage(req: Request) -> Response:
     """The usage report; see shared/core/usage_report.py for its parameters and shape."""
     try:
         parts = await wiring.services()
-        client_id = _whose(inbound(req).headers, parts) or req.query_params.get("client_id")
+        client_id = await _whose(inbound(req), parts) or req.query_params.get("client_id")
         query = parse_query(req.query_params, wiring.now())
         rows = parts.usage.hours(f"{query.start:%Y%m%d%H}", f"{query.end:%Y%m%d%H}", client_id)
         return json_response(report(query, [row async for row in rows]))
@@ -28,8 +28,12 @@ async def usage(req: Request) -> Response:
         return AnswerResponse(refusal(error))
 
 
-def _whose(headers: Headers, parts: Services) -> str | None:
-    """The client whose usage may be seen; None where it is everyone's. Raises Unauthenticated."""
-    if presents_admin_key(headers, parts.settings.admin_key):
+async def _whose(request: InboundRequest, parts: Services) -> str | None:
+    """The client whose usage may be seen; None where it is everyone's. Raises Unauthenticated, PermissionDenied."""
+    if await parts.identity.is_admin(request.headers, parts.configuration):
         return None
-    return identify(headers, parts.configuration.keys_by_id if parts.configuration else {}).id
+    if parts.configuration is None:
+        raise NotReady("The gateway's configuration is invalid; /health says why.")
+    client = await parts.identity.client_of(request.headers, parts.configuration)
+    check_network(client, request.caller_ip)
+    return client.id

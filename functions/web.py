@@ -13,8 +13,10 @@ from fastapi import Request, Response
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from shared import wiring
 from shared.core.calls import InboundRequest
-from shared.core.headers import Headers, get
+from shared.core.headers import Headers
+from shared.core.networks import caller_ip
 from shared.proxying import Answer
 from shared.relay import Relay
 
@@ -30,7 +32,7 @@ def inbound(request: Request) -> InboundRequest:
         path=scope["raw_path"].decode("latin-1"),
         query=scope["query_string"].decode("latin-1"),
         headers=headers,
-        caller_ip=_caller_ip(headers),
+        caller_ip=caller_ip(headers, wiring.settings_for_bindings().trusted_proxies),
         chunks=request.stream,
         is_gone=request.is_disconnected,
     )
@@ -75,11 +77,3 @@ def _forget(scope: Scope) -> None:
     for name, value in scope["headers"]:
         if name == _INVOCATION_ID:
             http_coordinator._context_references.pop(value.decode("latin-1"), None)  # noqa: SLF001 - no public way
-
-
-def _caller_ip(headers: Headers) -> str | None:
-    """The last address in X-Forwarded-For: the one that our own front end added. Addresses may carry a port."""
-    last = (get(headers, "x-forwarded-for") or "").rpartition(",")[2].strip()
-    if last.startswith("["):
-        return last[1:].partition("]")[0]
-    return (last.partition(":")[0] if last.count(":") == 1 else last) or None

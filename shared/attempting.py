@@ -21,6 +21,7 @@ from shared.core.headers import get
 from shared.core.sse import EventSplitter, data_of
 from shared.core.upstream_requests import upstream_request
 from shared.core.verdicts import ANSWERED, BODY_DECIDES, Action, Reason, Verdict, judge_answer, judge_error, judge_event
+from shared.credentials import Credentials
 from shared.health_board import HealthBoard, Lease
 from shared.upstream import UpstreamError, UpstreamResponse, Upstreams
 
@@ -55,11 +56,13 @@ class Attempting:
         *,
         upstreams: Upstreams,
         board: HealthBoard,
+        credentials: Credentials,
         now: Callable[[], datetime],
         first_byte_timeout_s: float,
     ) -> None:
         self._upstreams = upstreams
         self._board = board
+        self._credentials = credentials
         self._now = now
         self._first_byte_timeout_s = first_byte_timeout_s
 
@@ -112,10 +115,11 @@ class Attempting:
         return error(message, retry_after_s=wait.seconds)
 
     async def _ask(self, call: Call, lease: Lease, until: float, *, retry_unknown: bool) -> _Tried:
-        request = upstream_request(call, lease.target)
         started_at = self._now()
         response = None
         try:
+            credential = await self._credentials.current(lease.target.upstream)
+            request = upstream_request(call, lease.target, credential)
             async with asyncio.timeout_at(until):
                 response = await self._upstreams.send(request)
                 first_byte_at = self._now()
@@ -124,7 +128,9 @@ class Attempting:
             if response:
                 await response.close()
             sent, reason = (error.sent, error.reason) if isinstance(error, UpstreamError) else (True, "timed out")
-            verdict = judge_error(sent=sent, retry_unknown=retry_unknown or request.method in ("GET", "DELETE"))
+            verdict = judge_error(
+                sent=sent, retry_unknown=retry_unknown or call.route.operation.method in ("GET", "DELETE")
+            )
             lease.judged(verdict)
             return _Tried(attempt=_attempt(lease.target, started_at, self._now(), None, reason), verdict=verdict)
         waited = first_byte_at - started_at

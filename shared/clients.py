@@ -158,7 +158,8 @@ class Directory:
             self.current = None
             return
         keys = open_keys(base, self.stored, self._now())
-        clients = clients_of(base, self.stored)
+        known = clients_of(base, self.stored)
+        clients = {id_: client for id_, client in known.items() if id_ not in self.stored.unreadable}
         if self.current and (base, keys, clients) == (self._base, self.current.keys_by_id, self.current.clients_by_id):
             return
         self._base = base

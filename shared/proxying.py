@@ -25,17 +25,15 @@ from shared.core.calls import Call, InboundRequest, begun, understood
 from shared.core.configuration import Client, Configuration, Pool
 from shared.core.errors import REJECTIONS, GatewayError, NotReady, PayloadTooLarge, UpstreamFailed, to_openai_json
 from shared.core.headers import Headers, for_client, with_limits, with_retry_after
-from shared.core.identity import identify
 from shared.core.limits import estimate_tokens
 from shared.core.operations import Route, match
-from shared.health_board import HealthBoard
+from shared.identifying import Identity
 from shared.limits import Admission, Limits
 from shared.objects import Objects
 from shared.publishing import Publisher
 from shared.relay import Relay
 from shared.settings import Settings
 from shared.transports import TransportDown
-from shared.upstream import Upstreams
 
 _log = logging.getLogger(__name__)
 _JSON: Headers = (("content-type", "application/json"),)
@@ -56,15 +54,15 @@ class Live(Protocol):
 
 
 class Gateway:
-    """One per process. Of calls it holds only those whose refusal is being recorded."""
+    """One per process. Of calls it holds only what is being recorded while nobody waits for it."""
 
     def __init__(
         self,
         *,
         settings: Settings,
         live: Live,
-        upstreams: Upstreams,
-        board: HealthBoard,
+        identity: Identity,
+        attempting: Attempting,
         publisher: Publisher,
         objects: Objects,
         limits: Limits,
@@ -72,14 +70,13 @@ class Gateway:
     ) -> None:
         self._settings = settings
         self._live = live
+        self._identity = identity
         self._publisher = publisher
         self._objects = objects
         self._limits = limits
         self._now = now
-        self._rejections: set[asyncio.Task[None]] = set()
-        self._attempting = Attempting(
-            upstreams=upstreams, board=board, now=now, first_byte_timeout_s=settings.first_byte_timeout_s
-        )
+        self._unawaited: set[asyncio.Task[None]] = set()
+        self._attempting = attempting
         self._answering = Answering(publisher=publisher, objects=objects, limits=limits, now=now, settings=settings)
 
     async def handle(self, request: InboundRequest) -> Answer:
@@ -96,12 +93,13 @@ class Gateway:
         configuration = self._live.current  # one for the whole call, whatever is reloaded meanwhile
         if configuration is None:
             raise NotReady("The gateway's configuration is invalid; /health says why.")
-        client = identify(request.headers, configuration.keys_by_id)
+        client = await self._identity.client_of(request.headers, configuration)
         opened_at = self._now()
         call = begun(
             mint(opened_at, secrets.token_bytes(10)), opened_at, client, match(request.method, request.path), request
         )
         try:
+            authorization.check_network(client, request.caller_ip)
             authorization.check(client, call.route.operation, forward_unknown=self._settings.forward_unknown)
             if call.route.operation.local:
                 return self._models(configuration.pools, client, call.route)
@@ -116,19 +114,32 @@ class Gateway:
         except GatewayError as error:
             return _with_id(refusal(error), call)
 
+    async def _announced(self, call: Call, opened: asyncio.Task[None]) -> None:
+        """Returns when it is durable that the call was accepted, if that is to be waited for. Raises NotReady."""
+        if not self._settings.durable:
+            self._unawaited.add(opened)
+            opened.add_done_callback(self._forget)
+            return
+        try:
+            await opened
+        except TransportDown as error:
+            _log.error("call not recorded as opened", extra={"call_id": call.call_id, "reason": str(error)})
+            if not self._settings.allow_unrecorded:
+                raise NotReady("The call could not be recorded, so it is not answered; try again later.") from error
+
     def _record_rejection(self, call: Call, error: GatewayError) -> None:
         """Publishes the refusal of a call, which does not wait for that."""
         task = asyncio.create_task(self._record_refusal(call, error))
-        self._rejections.add(task)
-        task.add_done_callback(self._forget_rejection)
+        self._unawaited.add(task)
+        task.add_done_callback(self._forget)
 
     async def _record_refusal(self, call: Call, error: GatewayError) -> None:
         served = Served(attempts=(), status=error.status)
         ending = Ending(outcome=Outcome.REJECTED, closed_at=self._now(), served=served, error=error.message)
         await self._answering.close(call, open_record(call), ending)
 
-    def _forget_rejection(self, task: asyncio.Task[None]) -> None:
-        self._rejections.discard(task)
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._unawaited.discard(task)
         task.exception()  # logged where it arose; the client has its answer
 
     def _models(self, pools: Mapping[str, Pool], client: Client, route: Route) -> Answer:
@@ -167,12 +178,13 @@ class Gateway:
             raise
         served, response = answered.served, answered.response
         try:
-            await opened
-        except TransportDown as error:
+            await self._announced(call, opened)
+        except NotReady:
+            self._limits.settle(admission, tokens=None, money=None)  # it may have been billed
             answered.lease.end()
             if response:
                 await response.close()
-            raise NotReady("The call could not be recorded, so it is not answered; try again later.") from error
+            raise
         if response is None:
             answered.lease.end()
             self._limits.settle(admission, tokens=None, money=None)  # it may have been billed

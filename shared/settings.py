@@ -27,6 +27,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     storage: str
     configuration: str
     admin_key: str
+    admin_role: str
+    easy_auth: bool
+    trusted_proxies: int
     prefix: str
     refresh_s: float
     rollup_schedule: str
@@ -90,6 +93,9 @@ SETTINGS = (
     Setting("AzureWebJobsStorage", "storage", "", str, "Connection string of the Storage account that keeps everything."),
     Setting("TOLLGATE_CONFIG", "configuration", "", str, "The configuration: path of a TOML or JSON file, `blob:container/name`, or the JSON itself."),
     Setting("TOLLGATE_ADMIN_KEY", "admin_key", "", str, "Key that may read every client's usage. Empty: no such key."),
+    Setting("TOLLGATE_ADMIN_ROLE", "admin_role", "", str, "Role of Entra tokens that may do what the admin key may. Empty: none may."),
+    Setting("TOLLGATE_EASY_AUTH", "easy_auth", "off", _choice(off=False, on=True), "Whether App Service authentication is in front, so that its X-MS-CLIENT-PRINCIPAL is believed: off or on."),
+    Setting("TOLLGATE_TRUSTED_PROXIES", "trusted_proxies", "1", _positive_whole, "Proxies in front whose X-Forwarded-For is believed, the platform's included; 2 behind Front Door or Application Gateway."),
     Setting("TOLLGATE_PREFIX", "prefix", "tollgate", _prefix, "What the names of our queue, containers and tables begin with."),
     Setting("TOLLGATE_REFRESH_S", "refresh_s", "10", _refresh, "Seconds between looks for changed clients and configuration; at most 20."),
     Setting("TOLLGATE_ROLLUP_SCHEDULE", "rollup_schedule", "0 * * * * *", str, "When usage is rolled up: NCRONTAB, six fields."),

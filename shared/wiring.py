@@ -21,12 +21,16 @@ from azure.data.tables.aio import TableServiceClient
 from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
 
+from shared.attempting import Attempting
 from shared.clients import ClientTable, Directory
 from shared.configuration_source import ConfigurationSource, origin_of
 from shared.core import keys
 from shared.core.configuration import Configuration
 from shared.core.errors import NotReady
+from shared.credentials import Credentials
+from shared.entra import EntraTokens
 from shared.health_board import HealthBoard
+from shared.identifying import Identity
 from shared.limits import Limits
 from shared.limits_table import LimitsTable
 from shared.managing import Management
@@ -52,6 +56,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     directory: Directory
     management: Management
     gateway: Gateway
+    identity: Identity
     following: asyncio.Task[None]
     """Keeps the directory and the configuration fresh; here so that it is not collected."""
     sinks: tuple[Sink, ...]
@@ -128,11 +133,19 @@ async def _make() -> Services:
     await source.refresh()
     await directory.refresh()
 
+    tokens = EntraTokens(now, monotonic)
+    identity = Identity(settings, tokens)
     gateway = Gateway(
         settings=settings,
         live=directory,
-        upstreams=Upstreams(settings),
-        board=HealthBoard(now=monotonic, random=random),
+        identity=identity,
+        attempting=Attempting(
+            upstreams=Upstreams(settings),
+            board=HealthBoard(now=monotonic, random=random),
+            credentials=Credentials(now),
+            now=now,
+            first_byte_timeout_s=settings.first_byte_timeout_s,
+        ),
         publisher=Publisher(transport, archive),
         objects=objects,
         limits=limits,
@@ -143,7 +156,8 @@ async def _make() -> Services:
         directory=directory,
         management=Management(directory, now, _mint_key),
         gateway=gateway,
-        following=asyncio.create_task(_follow(directory, settings.refresh_s)),
+        identity=identity,
+        following=asyncio.create_task(_follow(directory, tokens, settings.refresh_s)),
         sinks=(archive, ledger),
         quarantine=quarantine,
         ledger=ledger,
@@ -183,9 +197,10 @@ async def _prepare(parts: Sequence[_Part], accounts: _Accounts) -> None:
         raise NotReady("The gateway's storage account cannot be reached; try again later.") from errors
 
 
-async def _follow(directory: Directory, interval_s: float) -> None:
+async def _follow(directory: Directory, tokens: EntraTokens, interval_s: float) -> None:
     """Looks for changes for as long as the process lives."""
     while True:
+        await tokens.follow(directory.current.document.entra if directory.current else None)
         await asyncio.sleep(interval_s)
         for failure in await asyncio.gather(directory.source.refresh(), directory.refresh(), return_exceptions=True):
             if failure is not None and not isinstance(failure, NotReady):  # a defect of ours: this has to outlive it

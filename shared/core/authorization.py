@@ -9,6 +9,7 @@ import msgspec
 
 from shared.core.configuration import Client, Pool
 from shared.core.errors import NotFound, NotSupported, PermissionDenied, UnknownOperation
+from shared.core.networks import is_within
 from shared.core.operations import Form, Operation
 
 
@@ -24,6 +25,12 @@ def check(client: Client, operation: Operation, *, forward_unknown: bool) -> Non
     allowed = client.operations
     if allowed is not None and not any(_covers(name, operation.name) for name in allowed):
         raise PermissionDenied(f"This key may not use '{operation.name}'.", code="operation_not_allowed")
+
+
+def check_network(client: Client, caller_ip: str | None) -> None:
+    """Raises PermissionDenied for a call from outside the client's networks."""
+    if client.networks is not None and not is_within(caller_ip, client.networks):
+        raise PermissionDenied("This client may not call from where you are.", code="network_not_allowed")
 
 
 def pool_of(client: Client, pools: Mapping[str, Pool], model: str) -> Pool:

@@ -9,7 +9,7 @@ import msgspec
 
 from shared.core import multipart
 from shared.core.calls import Call, field, model_part
-from shared.core.configuration import Target, UpstreamKind
+from shared.core.configuration import Target, Upstream, UpstreamAuth, UpstreamKind
 from shared.core.headers import Headers, for_upstream, get
 from shared.core.operations import Form, UrlStyle
 
@@ -28,8 +28,8 @@ class UpstreamRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the gateway asked for a usage chunk that the client did not: it is taken out of the answer again."""
 
 
-def upstream_request(call: Call, target: Target) -> UpstreamRequest:
-    """The request that asks `target` to serve `call`, in that upstream's own words."""
+def upstream_request(call: Call, target: Target, credential: str) -> UpstreamRequest:
+    """The request that asks `target`, shown that key or token, to serve `call`, in that upstream's own words."""
     asks_usage = (
         call.stream and call.route.operation.usage_chunk and not call.wants_usage and _has_usage_chunks(call, target)
     )
@@ -38,7 +38,7 @@ def upstream_request(call: Call, target: Target) -> UpstreamRequest:
         url=_url(call, target),
         headers=(
             *for_upstream(call.request.headers),
-            *_credential(target),
+            *_credential(target.upstream, credential),
             _accept_encoding(call, rewrites=asks_usage),
         ),
         body=_body(call, target, asks_usage=asks_usage),
@@ -72,11 +72,11 @@ def _has_usage_chunks(call: Call, target: Target) -> bool:
     return target.upstream.kind is not UpstreamKind.AZURE or _api_version(call, target) >= _USAGE_CHUNKS_SINCE
 
 
-def _credential(target: Target) -> Headers:
-    key = target.upstream.key
-    if target.upstream.kind is UpstreamKind.OPENAI:
-        return (("authorization", f"Bearer {key}"),)
-    return (("api-key", key),)
+def _credential(upstream: Upstream, credential: str) -> Headers:
+    """Azure takes keys in a header of its own, and tokens as everyone does."""
+    if upstream.kind is UpstreamKind.OPENAI or upstream.auth is UpstreamAuth.IDENTITY:
+        return (("authorization", f"Bearer {credential}"),)
+    return (("api-key", credential),)
 
 
 def _accept_encoding(call: Call, *, rewrites: bool) -> tuple[str, str]:

@@ -57,12 +57,12 @@ BODY = b'{"model":"gpt-4o","messages":[]}'
 @pytest.mark.parametrize(("case", "url"), URLS.items(), ids=map(str, URLS))
 def test_the_url_is_written_in_the_upstreams_way(case: tuple[str, str, UpstreamKind], url: str) -> None:
     style, query, kind = case
-    request = upstream_request(call(BODY, inbound(PATHS[style], query)), target(kind, "dep"))
+    request = upstream_request(call(BODY, inbound(PATHS[style], query)), target(kind, "dep"), "upstream-key")
     assert (request.method, request.url) == ("POST", url)
 
 
 def test_a_deployments_name_is_percent_encoded_for_the_upstream() -> None:
-    request = upstream_request(call(BODY), target(AZURE, "my model/v2?ü"))
+    request = upstream_request(call(BODY), target(AZURE, "my model/v2?ü"), "upstream-key")
     assert "/openai/deployments/my%20model%2Fv2%3F%C3%BC/chat/completions?" in request.url
 
 
@@ -93,13 +93,15 @@ SECRETS = {
 @pytest.mark.parametrize(("kind", "credential"), CREDENTIALS.items())
 def test_the_upstream_gets_its_own_credential_and_none_of_the_clients(kind: UpstreamKind, credential: Headers) -> None:
     """Guards that a client's secrets end at the gateway."""
-    request = upstream_request(call(BODY, inbound(PATHS["azure"], **SECRETS)), target(kind))
+    request = upstream_request(call(BODY, inbound(PATHS["azure"], **SECRETS)), target(kind), "upstream-key")
     assert [line for line in request.headers if line[0] in {"authorization", "api-key"}] == list(credential)
     assert "tg-secret" not in str(request)
 
 
 def test_other_headers_reach_the_upstream_as_they_came() -> None:
-    request = upstream_request(call(BODY, inbound(openai_organization="org", x_custom="1", host="ours")), target())
+    request = upstream_request(
+        call(BODY, inbound(openai_organization="org", x_custom="1", host="ours")), target(), "upstream-key"
+    )
     assert get(request.headers, "openai-organization") == "org"
     assert get(request.headers, "x-custom") == "1"
     assert get(request.headers, "host") is None
@@ -116,7 +118,7 @@ ENCODINGS = {
 
 @pytest.mark.parametrize(("offered", "body", "asked"), ENCODINGS.values(), ids=ENCODINGS.keys())
 def test_an_encoding_is_asked_for_only_where_usage_can_be_read_in_it(offered: str, body: bytes, asked: str) -> None:
-    request = upstream_request(call(body, inbound(PATHS["azure"], accept_encoding=offered)), target())
+    request = upstream_request(call(body, inbound(PATHS["azure"], accept_encoding=offered)), target(), "upstream-key")
     assert [value for name, value in request.headers if name == "accept-encoding"] == [asked]
 
 
@@ -137,7 +139,7 @@ UNCHANGED = {
 def test_a_body_that_needs_no_change_is_passed_on_byte_for_byte(
     kind: UpstreamKind, body: bytes, deployment: str
 ) -> None:
-    request = upstream_request(call(body), target(kind, deployment))
+    request = upstream_request(call(body), target(kind, deployment), "upstream-key")
     assert request.body == body
     assert not request.asks_usage
 
@@ -165,11 +167,11 @@ CHANGED = {
 @pytest.mark.parametrize("kind", [OPENAI, AZURE_V1])
 @pytest.mark.parametrize(("body", "expected"), CHANGED.values(), ids=CHANGED.keys())
 def test_only_the_model_is_replaced(body: bytes, expected: bytes, kind: UpstreamKind) -> None:
-    assert upstream_request(call(body), target(kind, "dep")).body == expected
+    assert upstream_request(call(body), target(kind, "dep"), "upstream-key").body == expected
 
 
 def test_a_model_from_the_path_is_added_where_the_upstream_reads_it_in_the_body() -> None:
-    request = upstream_request(call(b'{"n":1}', inbound(PATHS["azure"])), target(OPENAI, "dep"))
+    request = upstream_request(call(b'{"n":1}', inbound(PATHS["azure"])), target(OPENAI, "dep"), "upstream-key")
     assert request.body == b'{"n":1,"model":"dep"}'
 
 
@@ -184,7 +186,7 @@ VALUES = st.recursive(
 @given(st.dictionaries(st.text().filter(lambda name: name not in OUR_FIELDS), VALUES, max_size=5))
 def test_every_other_field_survives_a_change_in_its_place(fields: dict[str, Any]) -> None:
     sent = fields | {"model": "gpt-4o", "stream": None, "user": "u"}
-    request = upstream_request(call(json.dumps(sent).encode()), target(OPENAI, "dep"))
+    request = upstream_request(call(json.dumps(sent).encode()), target(OPENAI, "dep"), "upstream-key")
     assert list(json.loads(request.body).items()) == list((sent | {"model": "dep"}).items())
 
 
@@ -206,7 +208,7 @@ def test_usage_is_asked_for_where_the_upstream_can_tell_it(
     style: str, query: str, kind: UpstreamKind, own: str, *, asks: bool
 ) -> None:
     extra = {"api_version": own} if own else {}
-    request = upstream_request(call(STREAM, inbound(PATHS[style], query)), target(kind, **extra))
+    request = upstream_request(call(STREAM, inbound(PATHS[style], query)), target(kind, **extra), "upstream-key")
     assert request.asks_usage is asks
     assert json.loads(request.body).get("stream_options") == ({"include_usage": True} if asks else None)
 
@@ -224,7 +226,7 @@ OPTIONS = {
 
 @pytest.mark.parametrize(("options", "expected"), OPTIONS.values(), ids=OPTIONS.keys())
 def test_the_clients_stream_options_stay(options: bytes, expected: bytes) -> None:
-    request = upstream_request(call(STREAM[:-1] + options + b"}"), target(AZURE))
+    request = upstream_request(call(STREAM[:-1] + options + b"}"), target(AZURE), "upstream-key")
     assert request.asks_usage
     assert request.body == b'{"model":"gpt-4o","stream":true,"stream_options":' + expected + b"}"
 
