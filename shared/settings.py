@@ -6,6 +6,7 @@ Reading never fails at import and never stops at the first problem: all problems
 
 import math
 from collections.abc import Callable, Mapping
+from enum import StrEnum
 from typing import Any
 
 import msgspec
@@ -19,6 +20,13 @@ class SettingsInvalid(Exception):
     def __init__(self, problems: tuple[str, ...]) -> None:
         self.problems = problems
         super().__init__("; ".join(problems))
+
+
+class Transports(StrEnum):
+    """What carries events from the gateway to the recorder."""
+
+    STORAGE_QUEUE = "storage-queue"
+    EVENT_HUBS = "event-hubs"
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +49,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_s: float
     deadline_s: float
     forward_unknown: bool
+    transport: Transports
+    event_hub: str
+    event_hub_name: str
+    event_hub_message_bytes: int
+    claim_check_bytes: int
+    durable: bool
+    allow_unrecorded: bool
     allow_unchecked: bool
     output_tokens: int
     max_request_bytes: int
@@ -83,6 +98,13 @@ def _choice(**words: bool) -> Callable[[str], bool]:
     return parse
 
 
+def _transport(text: str) -> Transports:
+    try:
+        return Transports(text)
+    except ValueError as error:
+        raise ValueError(f"must be {' or '.join(Transports)}") from error
+
+
 def _prefix(text: str) -> str:
     if not (text.isascii() and text.isalnum() and text == text.lower() and text[:1].isalpha() and len(text) <= 20):
         raise ValueError("must be 1 to 20 lower-case letters and digits, a letter first")
@@ -109,6 +131,13 @@ SETTINGS = (
     Setting("TOLLGATE_UNKNOWN_OPERATIONS", "forward_unknown", "refuse", _choice(refuse=False, forward=True), "What happens to operations that the catalogue does not know: refuse or forward."),
     Setting("TOLLGATE_LIMITS_WHEN_STORAGE_DOWN", "allow_unchecked", "refuse", _choice(refuse=False, allow=True), "What happens to calls of limited clients when limits cannot be checked: refuse or allow."),
     Setting("TOLLGATE_OUTPUT_TOKENS", "output_tokens", "1024", _positive_whole, "Tokens that a call which states no maximum is taken to produce, until it has ended."),
+    Setting("TOLLGATE_TRANSPORT", "transport", "storage-queue", _transport, "What carries records to the recorder: storage-queue or event-hubs."),
+    Setting("TOLLGATE_EVENT_HUB", "event_hub", "", str, "Connection string of the Event Hubs namespace."),
+    Setting("TOLLGATE_EVENT_HUB_NAME", "event_hub_name", "calls", str, "The hub's name."),
+    Setting("TOLLGATE_EVENT_HUB_MESSAGE_BYTES", "event_hub_message_bytes", "1000000", _positive_whole, "Largest event: 1000000 on the Standard tier, 250000 on Basic."),
+    Setting("TOLLGATE_CLAIM_CHECK_BYTES", "claim_check_bytes", "1000000", _positive_whole, "A call with larger bodies goes into the archive at once, and only its record travels."),
+    Setting("TOLLGATE_RECORDING", "durable", "durable", _choice(durable=True, fast=False), "durable: an answer waits for its record; fast: it does not."),
+    Setting("TOLLGATE_WHEN_UNRECORDABLE", "allow_unrecorded", "refuse", _choice(refuse=False, allow=True), "What happens to calls while neither transport nor Blob takes records: refuse or allow."),
     Setting("TOLLGATE_MAX_REQUEST_BYTES", "max_request_bytes", "104857600", _positive_whole, "Largest request body."),
 )  # fmt: skip
 
