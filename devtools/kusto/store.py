@@ -63,14 +63,14 @@ class Store:
         self._functions: dict[str, str] = {}
         self.tables: dict[str, Table] = {}
         patterns: dict[str, Callable[[re.Match[str]], Result | None]] = {
-            rf"\.create(-merge|-or-alter)? table {_NAME.format('t')} *\((?P<columns>.*)\).*": self._create_table,
+            rf"\.create(-merge|-or-alter)? table {_NAME.format('t')} *\((?P<columns>[^)]*)\).*": self._create_table,
             rf"\.create(-or-alter)? table {_NAME.format('t')} ingestion json mapping ['\"](?P<m>.*?)['\"] *(?P<json>.*)": (
                 self._create_mapping
             ),
-            r"\.create(-or-alter)? function (with *\([^)]*\) *)?(?P<rest>(?P<name>\w+) *\(.*)": self._create_function,
+            r"\.create(-or-alter)? function (with\s*\([^)]*\)\s*)?(?P<rest>(?P<name>\w+)\s*\(.*)": self._create_function,
             rf"\.alter table {_NAME.format('t')} policy update (?P<json>.*)": self._alter_update,
-            r"\.create(-or-alter)? (async )?(ifnotexists )?materialized-view (async )?(ifnotexists )?(with *\([^)]*\) *)?"
-            r"(?P<name>\w+) on table \w+ *\{(?P<query>.*)\}": self._create_view,
+            r"\.create(-or-alter)? (async )?(ifnotexists )?materialized-view (async )?(ifnotexists )?(with\s*\([^)]*\)\s*)?"
+            r"(?P<name>\w+)\s+on table \w+\s*\{(?P<query>.*)\}": self._create_view,
             r"\.execute database script.*?<\|(?P<script>.*)": self._run_script,
             r"\.(create|alter|delete|enable|drop)\b.*": lambda _: None,
         }

@@ -16,7 +16,6 @@ from shared.core.call_record import Attempt, CallRecord
 from shared.core.completion_text import ChoiceText, ToolCall, completion_text
 from shared.core.operations import CATALOGUE, Form, Operation
 from shared.core.prompt_text import Message, prompt_text
-from shared.core.request_parameters import request_parameters
 from shared.core.usage import TokenUsage
 
 VERSION = 1
@@ -124,7 +123,6 @@ def row_of(call: ArchivedCall) -> Row:
         model_asked=record.model,
         model_name=record.model_served or record.model,
         total_tokens=_total(usage),
-        request_parameters=request_parameters(operation, call.request),
         is_spilled_over=_is_spilled_over(record.response_headers),
         spillover_from=record.response_headers.get("x-ms-spillover-from-deployment"),
         request_messages=tuple(_fitting(prompt_text(operation, call.request))),
