@@ -1,18 +1,45 @@
-"""The recorder's triggers: what a transport delivers goes to shared/recording.py.
+"""The recorder's triggers: what a transport delivers goes to shared/recording.py. Only the transport that is set has one.
 
 Rule: a failure is raised, so that the transport delivers the message again.
 """
 
+from typing import List  # noqa: UP035 - the runtime's indexing takes no `list[...]`
+
 import azure.functions as func
 
-from shared import recording, wiring
+from shared import wiring
+from shared.settings import Transports
 
 blueprint = func.Blueprint()
 _settings = wiring.settings_for_bindings()
 
 
-@blueprint.queue_trigger(arg_name="message", queue_name=wiring.queue_name(_settings), connection="AzureWebJobsStorage")
 async def record_queue(message: func.QueueMessage) -> None:
     """One message of the storage-queue transport."""
     parts = await wiring.services()
-    await recording.record([message.get_body()], parts.sinks, parts.quarantine)
+    await parts.recorder.record([message.get_body()])
+
+
+async def record_hub(events: List[func.EventHubEvent]) -> None:  # noqa: UP006 - as above
+    """A batch of the Event Hubs transport. Its partition waits while this fails: the checkpoint must not pass it."""
+    parts = await wiring.services()
+    await parts.recorder.record([event.get_body() for event in events])
+
+
+if _settings.transport is Transports.STORAGE_QUEUE:
+    blueprint.queue_trigger(
+        arg_name="message", queue_name=wiring.queue_name(_settings), connection="AzureWebJobsStorage"
+    )(record_queue)
+else:
+    _retried = blueprint.retry(
+        strategy="exponential_backoff", max_retry_count="-1", minimum_interval="00:00:02", maximum_interval="00:05:00"
+    )
+    _retried(
+        blueprint.event_hub_message_trigger(
+            arg_name="events",
+            event_hub_name=_settings.event_hub_name,
+            connection="TOLLGATE_EVENT_HUB",
+            cardinality=func.Cardinality.MANY,
+            data_type=func.DataType.BINARY,
+        )(record_hub)
+    )

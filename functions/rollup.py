@@ -1,10 +1,11 @@
-"""The rollup's trigger."""
+"""The timer's trigger: what was not delivered is, usage is rolled up, and what is over is cleared away."""
 
 from datetime import timedelta
 
 import azure.functions as func
 
 from shared import rollup, wiring
+from shared.publishing import SPILL
 
 blueprint = func.Blueprint()
 _settings = wiring.settings_for_bindings()
@@ -12,8 +13,12 @@ _settings = wiring.settings_for_bindings()
 
 @blueprint.timer_trigger(arg_name="timer", schedule=_settings.rollup_schedule, run_on_startup=False)
 async def roll_up_usage(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the binding wants it
-    """Rolls up the hours in which something changed."""
+    """Delivers what waits, then rolls up the hours in which something changed."""
     parts = await wiring.services()
+    recorder = parts.recorder
+    await parts.transport.redeliver(recorder.record)
+    await parts.shelf.deliver(SPILL, recorder.record_lines)
+    await recorder.drain()
     overdue = timedelta(seconds=parts.settings.incomplete_after_s)
     await rollup.run(parts.ledger, parts.usage, wiring.now(), overdue)
     await parts.limits_table.sweep(wiring.now())

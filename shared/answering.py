@@ -57,7 +57,7 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Answering:
-    """One per process. Holds no state of any call."""
+    """One per process. Of calls it holds only those whose end is being recorded while nobody waits for it."""
 
     def __init__(
         self, *, publisher: Publisher, objects: Objects, limits: Limits, now: Callable[[], datetime], settings: Settings
@@ -67,6 +67,7 @@ class Answering:
         self._limits = limits
         self._now = now
         self._settings = settings
+        self._unawaited: set[asyncio.Task[None]] = set()
 
     async def answer(self, exchange: Exchange) -> bytes | Relay:
         """What the client gets. Raises UpstreamFailed, or NotReady where the end could not be recorded."""
@@ -81,7 +82,19 @@ class Answering:
             await self._publisher.closed(closed)
         except TransportDown as error:
             _log.error("call not recorded as closed", extra={"call_id": call.call_id, "reason": str(error)})
+            if self._settings.allow_unrecorded:
+                return
             raise NotReady("The call was served but could not be recorded; try again later.") from error
+
+    async def _closed(self, exchange: Exchange, ending: Ending) -> None:
+        """Closes a call; waits for that where its client waits too."""
+        closing = self.close(exchange.call, exchange.record, ending)
+        if self._settings.durable:
+            await closing
+            return
+        task = asyncio.create_task(closing)
+        self._unawaited.add(task)
+        task.add_done_callback(self._unawaited.discard)
 
     def _relayed(self, exchange: Exchange) -> Relay:
         call, served = exchange.call, exchange.served
@@ -115,6 +128,7 @@ class Answering:
             deadline=exchange.deadline,
             drain_s=self._settings.drain_timeout_s if drains else 0,
             heartbeat_s=self._settings.heartbeat_s,
+            holds_end=self._settings.durable,
         )
         return Relay(exchange.response, tap, close, timing)
 
@@ -143,7 +157,7 @@ class Answering:
             response=body,
             error=error,
         )
-        await self.close(exchange.call, exchange.record, ending)
+        await self._closed(exchange, ending)
         if error:
             raise UpstreamFailed("The upstream broke off in the middle of its answer.")
         return body
@@ -163,8 +177,10 @@ class Answering:
 
 def _stream_outcome(relay: Relay) -> Outcome:
     """An error that is told inside a stream is one; a content filter's is an answer."""
-    told = relay.tap.reading.error
-    return Outcome.UPSTREAM_ERROR if told and told != "content_filter" else relay.outcome
+    reading = relay.tap.reading
+    is_failure = reading.error is not None and reading.error != "content_filter"
+    is_cut_short = relay.is_cut_short and relay.tap.tells_errors and not reading.finish_reasons
+    return Outcome.UPSTREAM_ERROR if is_failure or is_cut_short else relay.outcome
 
 
 def _tokens(usage: TokenUsage | None) -> int | None:

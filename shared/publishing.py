@@ -1,67 +1,104 @@
 """Group commit: events of many calls share one send.
 
 Rule: `opened` and `closed` return when the event is durable. While one send is under way the next ones gather, so the
-cost of a send is shared by as many calls as are waiting for it, and a lone call waits for nobody.
+cost of a send is shared by as many calls as are waiting for it, and a lone call waits for nobody. What the transport does
+not take is shelved in Blob; only where that fails too does a caller hear of it.
 """
 
 import asyncio
+import logging
+from collections.abc import Sequence
 
+import msgspec
 from azure.core.exceptions import AzureError
 
 from shared.core.archive import ArchivedCall
 from shared.core.call_record import CallRecord
-from shared.core.events import Body, Closed, Opened, encode, pack
+from shared.core.events import Closed, Opened, encode, pack, split
+from shared.shelf import Shelf
 from shared.sinks.archive import Archive
 from shared.transports import Transport, TransportDown
+
+_log = logging.getLogger(__name__)
+
+_PATIENCE_S = 10.0
+"""For a store that neither takes nor refuses."""
+
+SPILL = "spill"
+"""The shelf's place for what the transport did not take."""
+
+
+class Sizes(msgspec.Struct, frozen=True, kw_only=True):
+    """What is too large."""
+
+    claim_check_bytes: int
+    """A call above this goes into the archive at once, and only its record travels."""
+    waiting_bytes: int
+    """The most that may wait to be sent; above it nothing more is taken."""
 
 
 class Publisher:
     """One per process; used from one event loop."""
 
-    def __init__(self, transport: Transport, archive: Archive) -> None:
+    def __init__(self, transport: Transport, archive: Archive, shelf: Shelf, sizes: Sizes) -> None:
         self._transport = transport
         self._archive = archive
-        self._waiting: list[tuple[bytes, asyncio.Future[None]]] = []
+        self._shelf = shelf
+        self._sizes = sizes
+        self._waiting: list[tuple[Sequence[bytes], asyncio.Future[None]]] = []
+        self._waiting_bytes = 0
         self._sender: asyncio.Task[None] | None = None
 
     async def opened(self, record: CallRecord) -> None:
         """Tells that a call was accepted. Raises TransportDown where that may not have been kept."""
-        await self._publish(encode(Opened(record=record)))
+        await self._publish([encode(Opened(record=record))])
 
     async def closed(self, call: ArchivedCall) -> None:
-        """Tells that a call has ended. Raises TransportDown where that may not have been kept.
-
-        A call too large for one message goes into the archive here, and only its record travels (the claim check).
-        """
-        line = encode(Closed(record=call.record, request=Body.of(call.request), response=Body.of(call.response)))
-        if len(line) > self._transport.max_message_bytes:
+        """Tells that a call has ended. Raises TransportDown where that may not have been kept."""
+        if len(call.request) + len(call.response) > self._sizes.claim_check_bytes:
             try:
                 await self._archive.put(call)
             except AzureError as error:
                 raise TransportDown(f"archive: {error}") from error
-            line = encode(Closed(record=call.record))
-        await self._publish(line)
+            await self._publish([encode(Closed(record=call.record))])
+            return
+        line = encode(Closed.of(call))
+        limit = self._transport.max_message_bytes
+        await self._publish([line] if len(line) <= limit else [encode(chunk) for chunk in split(call, limit)])
 
-    async def _publish(self, line: bytes) -> None:
+    async def _publish(self, lines: Sequence[bytes]) -> None:
+        size = sum(map(len, lines))
+        if self._waiting_bytes + size > self._sizes.waiting_bytes:
+            raise TransportDown("too much is waiting to be sent")
         sent = asyncio.get_running_loop().create_future()
-        self._waiting.append((line, sent))
+        self._waiting.append((lines, sent))
+        self._waiting_bytes += size
         if self._sender is None or self._sender.done():
             self._sender = asyncio.create_task(self._send_waiting())
         await sent
 
     async def _send_waiting(self) -> None:
         while self._waiting:
-            batch, self._waiting = self._waiting, []
-            try:
-                await self._transport.send(pack((line for line, _ in batch), self._transport.max_message_bytes))
-            except TransportDown as error:
-                failure: Exception | None = error
-            except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
-                failure = TransportDown(f"unexpected: {error!r}")
-            else:
-                failure = None
+            batch, self._waiting, self._waiting_bytes = self._waiting, [], 0
+            failure = await self._send([line for lines, _ in batch for line in lines])
             for _, sent in batch:
                 _settle(sent, failure)
+
+    async def _send(self, lines: Sequence[bytes]) -> TransportDown | None:
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                await self._transport.send(pack(lines, self._transport.max_message_bytes))
+        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must not wait for ever
+            _log.warning("events spilled", extra={"events": len(lines), "reason": repr(error)})
+        else:
+            return None
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                await self._shelf.put(SPILL, lines)
+        except Exception as error:  # noqa: BLE001 - likewise
+            _log.error("events neither sent nor spilled", extra={"events": len(lines), "reason": repr(error)})
+            return TransportDown(f"neither the transport nor the shelf is there: {error!r}")
+        return None
 
 
 def _settle(sent: asyncio.Future[None], failure: Exception | None) -> None:

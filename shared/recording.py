@@ -1,34 +1,133 @@
 """The recorder: messages in, sinks written.
 
-Rule: what cannot be an event is set aside and never stops the rest; what cannot be kept right now raises, so that the
-trigger delivers it again. Both are safe because sinks take an event any number of times.
+Rule: what cannot be an event is set aside and never stops the rest. What a sink does not take right now waits on the shelf
+and stops no other sink; only where the shelf is away too is the failure raised, so that the trigger delivers again. All of
+that is safe because sinks take an event any number of times, in any order.
 """
 
 import logging
 from collections.abc import Sequence
 
-from shared.core.events import Event, Undecodable, decode, unpack
+import msgspec
+from azure.core.exceptions import AzureError, HttpResponseError
+
+from shared.core.events import Chunk, Closed, Record, Undecodable, decode, encode, unpack
 from shared.quarantine import Quarantine
+from shared.shelf import Shelf
 from shared.sinks import Sink
+from shared.sinks.archive import Archive, DigestMismatch
 
 _log = logging.getLogger(__name__)
 
 
-async def record(messages: Sequence[bytes], sinks: Sequence[Sink], quarantine: Quarantine) -> None:
-    """Keeps the calls in `messages`. Every sink is tried before the failures of any are raised, as an ExceptionGroup."""
-    events: list[Event] = []
-    for message in messages:
-        for line in unpack(message):
+class Recorder(msgspec.Struct, frozen=True, kw_only=True):
+    """Where events go. Holds nothing between two messages: any instance can record any of them."""
+
+    archive: Archive
+    sinks: Sequence[Sink]
+    quarantine: Quarantine
+    shelf: Shelf
+
+    async def record(self, messages: Sequence[bytes]) -> None:
+        """Keeps the calls in `messages`. Raises an ExceptionGroup where some could neither be kept nor shelved."""
+        lines = [line for message in messages for line in unpack(message)]
+        await self.record_lines(lines)
+
+    async def record_lines(self, lines: Sequence[bytes]) -> None:
+        """The same for events, a line each."""
+        records: list[Record] = []
+        chunks: dict[tuple[str, str], list[Chunk]] = {}
+        for line in lines:
             try:
-                events.append(decode(line))
+                event = decode(line)
             except Undecodable as reason:
-                await quarantine.put(line, str(reason))
-                _log.warning("event quarantined", extra={"reason": str(reason), "bytes": len(line)})
-    failures = []
-    for sink in sinks:
+                await self._set_aside(line, str(reason))
+                continue
+            if isinstance(event, Chunk):
+                chunks.setdefault((event.call_id, event.sha256), []).append(event)
+            else:
+                records.append(event)
+        for pieces in chunks.values():
+            records.extend(await self._joined(pieces))
+        await self._keep(records)
+
+    async def _joined(self, pieces: Sequence[Chunk]) -> Sequence[Closed]:
+        """The call that these chunks complete, if they do."""
         try:
-            await sink.write(events)
-        except Exception as failure:  # noqa: BLE001 - a sink that is down must not stop the others; raised below
-            failures.append(failure)
-    if failures:
-        raise ExceptionGroup("some sinks could not keep the calls", failures)
+            call = await self.archive.add_chunks(pieces)
+        except DigestMismatch as reason:
+            for piece in pieces:
+                await self._set_aside(encode(piece), str(reason))
+            return ()
+        return () if call is None else (Closed.of(call),)
+
+    async def _keep(self, records: Sequence[Record]) -> None:
+        failures: list[Exception] = []
+        for sink in self.sinks:
+            failed, failure = await _write(sink, records)
+            if failure is None:
+                continue
+            _log.warning("sink failed", extra={"sink": sink.name, "events": len(failed), "reason": repr(failure)})
+            try:
+                await self.shelf.put(outbox(sink), [encode(record) for record in failed])
+            except Exception as shelf_failure:  # noqa: BLE001 - raised below, with the others
+                failures += [failure, shelf_failure]
+        if failures:
+            raise ExceptionGroup("some calls could neither be kept nor shelved", failures)
+
+    async def drain(self) -> int:
+        """Hands every sink what it did not take before, until it fails again. Returns how many blobs were delivered."""
+        delivered = 0
+        for sink in self.sinks:
+
+            async def deliver(lines: Sequence[bytes], sink: Sink = sink) -> None:
+                records = [event for event in map(decode, lines) if not isinstance(event, Chunk)]
+                failed, failure = await _write(sink, records)
+                if failure is not None and _is_outage(failure):
+                    raise failure
+                for record in failed:
+                    await self._set_aside(encode(record), f"{sink.name}: {failure!r}")
+
+            try:
+                delivered += await self.shelf.deliver(outbox(sink), deliver)
+            except Exception as failure:  # noqa: BLE001 - still down; the next run tries again
+                _log.warning("outbox waits", extra={"sink": sink.name, "reason": repr(failure)})
+        return delivered
+
+    async def _set_aside(self, line: bytes, reason: str) -> None:
+        await self.quarantine.put(line, reason)
+        _log.warning("event quarantined", extra={"reason": reason, "bytes": len(line)})
+
+
+async def _write(sink: Sink, records: Sequence[Record]) -> tuple[Sequence[Record], Exception | None]:
+    """What a sink did not take, and why. One record that it cannot take does not keep it from the others."""
+    try:
+        await sink.write(records)
+    except Exception as failure:  # noqa: BLE001 - a sink that is down must not stop the others
+        if _is_outage(failure) or len(records) == 1:
+            return records, failure
+    else:
+        return (), None
+    failed: list[Record] = []
+    last: Exception | None = None
+    for record in records:
+        try:
+            await sink.write([record])
+        except Exception as failure:  # noqa: BLE001 - likewise
+            failed.append(record)
+            last = failure
+    return failed, last
+
+
+def _is_outage(failure: Exception) -> bool:
+    """Whether it is the store that is at fault and not what was to be written."""
+    if isinstance(failure, ExceptionGroup):
+        return any(map(_is_outage, failure.exceptions))
+    if isinstance(failure, HttpResponseError):
+        return failure.status_code in (401, 403, 404, 408, 429, None) or failure.status_code >= 500
+    return isinstance(failure, AzureError | OSError)  # TimeoutError is an OSError
+
+
+def outbox(sink: Sink) -> str:
+    """The shelf's place for what a sink did not take."""
+    return f"outbox-{sink.name}"

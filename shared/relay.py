@@ -6,6 +6,7 @@ the terminal event is held until the call's record is durable.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -22,6 +23,8 @@ type Close = Callable[["Relay"], Awaitable[None]]
 """Makes the end of the call durable. Raises GatewayError."""
 
 
+_GRACE_S = 1.0
+
 HEARTBEAT = b": keep-alive\n\n"
 """A comment, which every client of server-sent events passes over."""
 
@@ -35,6 +38,8 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     """For how long a stream is read whose client has gone."""
     heartbeat_s: float
     """How long a client may hear nothing: the platform cuts a silent call off."""
+    holds_end: bool = True
+    """Whether the client's last bytes wait until the end of the call is durable."""
 
 
 class Relay:
@@ -46,6 +51,8 @@ class Relay:
         """The body as the upstream sent it."""
         self.outcome = Outcome.COMPLETED
         self.error: str | None = None
+        self.is_cut_short = False
+        """Whether the upstream ended, in good order, before its terminal event."""
         self.was_stopped = False
         """Whether the upstream was not read to its end, because the client had gone."""
         self._failure: GatewayError | None = None
@@ -116,15 +123,27 @@ class Relay:
         asyncio.get_running_loop().call_soon(self._arrived.set)  # once this task is done
 
     async def _read(self) -> None:
-        async for chunk in self._response.chunks():
+        chunks = self._response.chunks()
+        async for chunk in chunks:
             self.received.append(chunk)
             self._hand_on(self.tap.feed(chunk))
-        self._hand_on(self.tap.end())
+            if self.tap.done:
+                break
+        else:
+            self._hand_on(self.tap.end())
+            self.is_cut_short = not self.tap.done
+            return
+        # All has been said. What follows is the connection's end, which is worth a moment and no failure.
+        with contextlib.suppress(UpstreamError, TimeoutError):
+            async with asyncio.timeout(_GRACE_S):
+                async for chunk in chunks:
+                    self.received.append(chunk)
+                    self._hand_on(self.tap.feed(chunk))
 
     def _hand_on(self, chunk: bytes) -> None:
         if not chunk:
             return
-        if self.tap.done:
+        if self.tap.done and self._timing.holds_end:
             self._held.append(chunk)
             return
         self._for_client.append(chunk)

@@ -138,12 +138,21 @@ SETTINGS = (
     Setting("TOLLGATE_CLAIM_CHECK_BYTES", "claim_check_bytes", "1000000", _positive_whole, "A call with larger bodies goes into the archive at once, and only its record travels."),
     Setting("TOLLGATE_RECORDING", "durable", "durable", _choice(durable=True, fast=False), "durable: an answer waits for its record; fast: it does not."),
     Setting("TOLLGATE_WHEN_UNRECORDABLE", "allow_unrecorded", "refuse", _choice(refuse=False, allow=True), "What happens to calls while neither transport nor Blob takes records: refuse or allow."),
-    Setting("TOLLGATE_MAX_REQUEST_BYTES", "max_request_bytes", "104857600", _positive_whole, "Largest request body."),
+    Setting("TOLLGATE_MAX_REQUEST_BYTES", "max_request_bytes", "104000000", _positive_whole, "Largest request body; the host itself refuses 104857600 and more, less kindly."),
 )  # fmt: skip
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
     """The settings in `environ`; an empty value is a missing one. Raises SettingsInvalid with every problem."""
+    settings, problems = read_binding_settings(environ)
+    if problems:
+        raise SettingsInvalid(problems)
+    return settings
+
+
+def read_binding_settings(environ: Mapping[str, str]) -> tuple[Settings, tuple[str, ...]]:
+    """The settings with the default for each that is wrong, and what is wrong. A wrong prefix becomes one that nobody has:
+    the default could be somebody else's."""
     values: dict[str, Any] = {}
     problems = []
     for setting in SETTINGS:
@@ -151,6 +160,5 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
             values[setting.field] = setting.parse(environ.get(setting.name) or setting.default)
         except ValueError as error:
             problems.append(f"{setting.name} {error}. It is: {setting.help}")
-    if problems:
-        raise SettingsInvalid(tuple(problems))
-    return Settings(**values)
+            values[setting.field] = setting.parse("invalid" if setting.field == "prefix" else setting.default)
+    return Settings(**values), tuple(problems)

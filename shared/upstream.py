@@ -116,6 +116,11 @@ class Upstreams:
 
 def _upstream_error(error: httpx.HTTPError) -> UpstreamError:
     never_sent = isinstance(
-        error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.UnsupportedProtocol
+        error,
+        httpx.ConnectError
+        | httpx.ConnectTimeout
+        | httpx.PoolTimeout
+        | httpx.UnsupportedProtocol
+        | httpx.LocalProtocolError,
     )
-    return UpstreamError(f"{type(error).__name__}: {error}".rstrip(": "), sent=not never_sent)
+    return UpstreamError(type(error).__name__, sent=not never_sent)  # its text may quote a header, and so a key

@@ -36,17 +36,22 @@ from shared.limits_table import LimitsTable
 from shared.managing import Management
 from shared.objects import Objects
 from shared.proxying import Gateway
-from shared.publishing import Publisher
+from shared.publishing import Publisher, Sizes
 from shared.quarantine import Quarantine
-from shared.settings import Settings, SettingsInvalid, read_settings
-from shared.sinks import Sink
+from shared.recording import Recorder
+from shared.settings import Settings, SettingsInvalid, Transports, read_binding_settings, read_settings
+from shared.shelf import Shelf
 from shared.sinks.archive import Archive
 from shared.sinks.ledger import Ledger
+from shared.transports import Transport
 from shared.transports.storage_queue import StorageQueue
 from shared.upstream import Upstreams
 from shared.usage_table import UsageTable
 
 _log = logging.getLogger(__name__)
+
+_MOST_WAITING_BYTES = 64 * 1024 * 1024
+"""Of events that wait to be sent, in one process."""
 
 
 class Services(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,8 +64,9 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     identity: Identity
     following: asyncio.Task[None]
     """Keeps the directory and the configuration fresh; here so that it is not collected."""
-    sinks: tuple[Sink, ...]
-    quarantine: Quarantine
+    transport: Transport
+    shelf: Shelf
+    recorder: Recorder
     ledger: Ledger
     usage: UsageTable
     limits: Limits
@@ -84,12 +90,11 @@ def now() -> datetime:
 
 @cache
 def settings_for_bindings() -> Settings:
-    """The settings that triggers are declared with. Wrong ones become the defaults, so that indexing never fails."""
-    try:
-        return read_settings(os.environ)
-    except SettingsInvalid as error:
-        _log.error("settings invalid", extra={"problems": error.problems})
-        return read_settings({})
+    """The settings that triggers are declared with, each for itself, so that indexing never fails over a wrong one."""
+    settings, problems = read_binding_settings(os.environ)
+    if problems:
+        _log.error("settings invalid", extra={"problems": problems})
+    return settings
 
 
 def queue_name(settings: Settings) -> str:
@@ -118,7 +123,8 @@ async def _make() -> Services:
     if not settings.storage:
         raise SettingsInvalid(("AzureWebJobsStorage is not set: add the connection string of a Storage account",))
     blobs, queues, tables = accounts = _accounts(settings.storage)
-    transport = StorageQueue(queues.get_queue_client(queue_name(settings)))
+    transport = _transport(settings, queues)
+    shelf = Shelf(blobs.get_container_client(f"{settings.prefix}-shelf"), now)
     archive = Archive(blobs.get_container_client(f"{settings.prefix}-archive"))
     quarantine = Quarantine(blobs.get_container_client(f"{settings.prefix}-quarantine"))
     ledger = Ledger(tables.get_table_client(f"{settings.prefix}Ledger"))
@@ -129,7 +135,7 @@ async def _make() -> Services:
     clients = ClientTable(tables.get_table_client(f"{settings.prefix}Clients"))
     source = ConfigurationSource(origin_of(settings.configuration, blobs), os.environ, now)
     directory = Directory(clients, source, now)
-    await _prepare((transport, archive, quarantine, ledger, objects, usage, clients, limits_table), accounts)
+    await _prepare((transport, shelf, archive, quarantine, ledger, objects, usage, clients, limits_table), accounts)
     await source.refresh()
     await directory.refresh()
 
@@ -146,7 +152,12 @@ async def _make() -> Services:
             now=now,
             first_byte_timeout_s=settings.first_byte_timeout_s,
         ),
-        publisher=Publisher(transport, archive),
+        publisher=Publisher(
+            transport,
+            archive,
+            shelf,
+            Sizes(claim_check_bytes=settings.claim_check_bytes, waiting_bytes=_MOST_WAITING_BYTES),
+        ),
         objects=objects,
         limits=limits,
         now=now,
@@ -158,13 +169,28 @@ async def _make() -> Services:
         gateway=gateway,
         identity=identity,
         following=asyncio.create_task(_follow(directory, tokens, settings.refresh_s)),
-        sinks=(archive, ledger),
-        quarantine=quarantine,
+        transport=transport,
+        shelf=shelf,
+        recorder=Recorder(archive=archive, sinks=(archive, ledger), quarantine=quarantine, shelf=shelf),
         ledger=ledger,
         usage=usage,
         limits=limits,
         limits_table=limits_table,
     )
+
+
+def _transport(settings: Settings, queues: QueueServiceClient) -> Transport:
+    if settings.transport is Transports.STORAGE_QUEUE:
+        name = queue_name(settings)
+        return StorageQueue(queues.get_queue_client(name), queues.get_queue_client(f"{name}-poison"))
+    from azure.eventhub.aio import EventHubProducerClient  # a tenth of a second that others need not spend
+
+    from shared.transports.event_hubs import EventHubs
+
+    if not settings.event_hub:
+        raise SettingsInvalid(("TOLLGATE_EVENT_HUB is not set: add the namespace's connection string",))
+    client = EventHubProducerClient.from_connection_string(settings.event_hub, eventhub_name=settings.event_hub_name)
+    return EventHubs(client, settings.event_hub_message_bytes)
 
 
 type _Accounts = tuple[BlobServiceClient, QueueServiceClient, TableServiceClient]

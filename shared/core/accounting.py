@@ -17,6 +17,7 @@ from shared.core.usage import Reading, TokenUsage
 _LONGEST_TEXT = 256
 _LONGEST_WORD = 64
 _MOST_TOOLS = 64
+_MOST_REASONS = 128
 
 
 class Served(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,17 +85,17 @@ def close_record(call: Call, record: CallRecord, ending: Ending) -> CallRecord:
         attempts=served.attempts,
         deployment=target.deployment.name if target else None,
         upstream=target.upstream.name if target else None,
-        region=(get(served.headers, "x-ms-region") or target.upstream.region) if target else None,
+        region=_cut(get(served.headers, "x-ms-region") or target.upstream.region) if target else None,
         model_served=_cut(reading.model),
         response_id=_cut(reading.response_id),
-        finish_reasons=reading.finish_reasons,
-        content_filter=reading.content_filter,
+        finish_reasons=tuple(reason[:_LONGEST_WORD] for reason in reading.finish_reasons[:_MOST_REASONS]),
+        content_filter=tuple(filtered[:_LONGEST_WORD] for filtered in reading.content_filter[:_MOST_REASONS]),
         usage=usage,
         usage_source=source,
         response_bytes=len(ending.response),
         response_sha256=hashlib.sha256(ending.response).hexdigest(),
-        response_headers=for_record(served.headers),
-        response_encoding=get(served.headers, "content-encoding"),
+        response_headers={name: value[:_LONGEST_TEXT] for name, value in for_record(served.headers).items()},
+        response_encoding=_cut(get(served.headers, "content-encoding")),
         error=_cut(ending.error or reading.error),
     )
 

@@ -358,5 +358,7 @@ def _is_address(url: str) -> bool:
 
 def _resolve(upstream: Upstream, settings: Mapping[str, str]) -> Upstream:
     return msgspec.structs.replace(
-        upstream, key=_fill(upstream.key or "", settings), url=_fill(upstream.url, settings).rstrip("/")
+        upstream,
+        key=_fill(upstream.key or "", settings).strip(),  # a pasted secret often ends with a line end
+        url=_fill(upstream.url, settings).rstrip("/"),
     )

@@ -4,14 +4,20 @@ Rule: a message stands for itself. It can arrive twice, late, before or after an
 Several events may share a message; a message is UTF-8 text whose lines are the events.
 """
 
+import hashlib
 from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from shared.core import archive
+from shared.core.archive import ArchivedCall
 from shared.core.call_ids import opened_at
 from shared.core.call_record import CallRecord
 
 VERSION = 1
+
+_CHUNK_OVERHEAD = 512
+"""More than a chunk's event has besides its data."""
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -47,10 +53,30 @@ class Closed(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="
     request: Body | None = None
     response: Body | None = None
 
+    @classmethod
+    def of(cls, call: ArchivedCall) -> "Closed":
+        return cls(record=call.record, request=Body.of(call.request), response=Body.of(call.response))
 
-type Event = Opened | Closed
 
-_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Opened | Closed)
+class Chunk(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="chunk"):
+    """A piece of a call that ended and is too large for one message: a slice of its archive object (core/archive.py)."""
+
+    v: int = VERSION
+    call_id: str
+    index: int
+    """From 0."""
+    count: int
+    sha256: str
+    """Of the whole object, in hex."""
+    data: bytes
+
+
+type Record = Opened | Closed
+"""An event that says all of a call, so far."""
+
+type Event = Opened | Closed | Chunk
+
+_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Opened | Closed | Chunk)
 
 
 class Undecodable(Exception):
@@ -66,12 +92,28 @@ def decode(line: bytes) -> Event:
     """The event in one line. Raises Undecodable."""
     try:
         event = _decoder.decode(line)
-        opened_at(event.record.call_id)  # what is no call id has no place in any sink
+        opened_at(
+            event.call_id if isinstance(event, Chunk) else event.record.call_id
+        )  # else it has no place in any sink
     except (ValueError, RecursionError) as error:  # the codec's own errors are ValueErrors
         raise Undecodable(str(error)) from error
     if event.v != VERSION:
         raise Undecodable(f"version {event.v}; known here is {VERSION}")
+    if isinstance(event, Chunk) and not 0 <= event.index < event.count:
+        raise Undecodable(f"chunk {event.index} of {event.count}")
     return event
+
+
+def split(call: ArchivedCall, limit: int) -> Sequence[Chunk]:
+    """The call in as few chunks as fit into messages of `limit` bytes each."""
+    content = archive.encode(call)
+    size = (limit - _CHUNK_OVERHEAD) * 3 // 4  # base64
+    pieces = [content[start : start + size] for start in range(0, len(content), size)]
+    digest = hashlib.sha256(content).hexdigest()
+    return [
+        Chunk(call_id=call.record.call_id, index=index, count=len(pieces), sha256=digest, data=piece)
+        for index, piece in enumerate(pieces)
+    ]
 
 
 def pack(events: Iterable[bytes], limit: int) -> Sequence[bytes]:

@@ -6,7 +6,7 @@ Rule: a sink that is handed an event twice ends as if handed it once. A new sink
 from collections.abc import Sequence
 from typing import Protocol
 
-from shared.core.events import Event
+from shared.core.events import Record
 
 
 class Sink(Protocol):
@@ -14,7 +14,7 @@ class Sink(Protocol):
 
     name: str
 
-    async def write(self, events: Sequence[Event], /) -> None:
+    async def write(self, events: Sequence[Record], /) -> None:
         """Returns when all are kept. Raises whatever its store raises; then some may be kept, and all may be sent again."""
 
     async def prepare(self) -> None:

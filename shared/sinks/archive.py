@@ -4,15 +4,22 @@ Rule: the archive is the truth; everything else that is kept can be made again f
 """
 
 import asyncio
+import hashlib
 from collections.abc import Sequence
 
 from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
-from azure.storage.blob import ContentSettings
-from azure.storage.blob.aio import ContainerClient
+from azure.storage.blob import BlobBlock, ContentSettings
+from azure.storage.blob.aio import BlobClient, ContainerClient
 
 from shared.core import archive
 from shared.core.archive import ArchivedCall
-from shared.core.events import Closed, Event
+from shared.core.events import Chunk, Closed, Record
+
+_OPAQUE = ContentSettings(content_type="application/octet-stream")
+
+
+class DigestMismatch(Exception):
+    """What was put together is not what was sent."""
 
 
 class Archive:
@@ -23,7 +30,7 @@ class Archive:
     def __init__(self, container: ContainerClient) -> None:
         self._container = container
 
-    async def write(self, events: Sequence[Event]) -> None:
+    async def write(self, events: Sequence[Record]) -> None:
         async with asyncio.TaskGroup() as group:
             for event in events:
                 if isinstance(event, Closed) and event.request and event.response:
@@ -38,8 +45,31 @@ class Archive:
             archive.blob_name(call.record.call_id),
             archive.encode(call),
             overwrite=True,
-            content_settings=ContentSettings(content_type="application/octet-stream"),
+            content_settings=_OPAQUE,
         )
+
+    async def add_chunks(self, chunks: Sequence[Chunk]) -> ArchivedCall | None:
+        """Adds chunks of one call; the call once all are there, whoever brought the others. Raises DigestMismatch.
+
+        They are blocks of the archive's own blob: adding one again changes nothing, their order does not matter, and the
+        blob is not seen before it is whole (https://learn.microsoft.com/rest/api/storageservices/put-block-list).
+        """
+        first = chunks[0]
+        blob = self._container.get_blob_client(archive.blob_name(first.call_id))
+        async with asyncio.TaskGroup() as group:
+            for chunk in chunks:
+                group.create_task(_stage(blob, chunk))
+        committed, uncommitted = await blob.get_block_list("all")
+        there = {block.id for block in (*committed, *uncommitted)}
+        wanted = [_block_id(first, index) for index in range(first.count)]
+        if not there.issuperset(wanted):
+            return None
+        await blob.commit_block_list([BlobBlock(each) for each in wanted], content_settings=_OPAQUE)
+        content = await (await blob.download_blob()).readall()
+        if hashlib.sha256(content).hexdigest() != first.sha256:
+            await blob.delete_blob()
+            raise DigestMismatch(f"the {first.count} chunks of call {first.call_id} are not what was sent")
+        return archive.decode(content)
 
     async def get(self, call_id: str) -> ArchivedCall | None:
         """The call, or None where it is not archived. Raises ValueError for an id that is none."""
@@ -57,3 +87,12 @@ class Archive:
 
     async def close(self) -> None:
         await self._container.close()
+
+
+async def _stage(blob: BlobClient, chunk: Chunk) -> None:
+    await blob.stage_block(_block_id(chunk, chunk.index), chunk.data)
+
+
+def _block_id(chunk: Chunk, index: int) -> str:
+    """All block ids of a blob must be of one length. The digest keeps the chunks of two accounts of a call apart."""
+    return f"{chunk.sha256[:16]}-{index:06d}"

@@ -19,7 +19,7 @@ from azure.data.tables import TableTransactionError, TransactionOperation, Updat
 from azure.data.tables.aio import TableClient
 
 from shared.core.call_record import Outcome, UsageSource
-from shared.core.events import Event
+from shared.core.events import Record
 from shared.core.ledger import UsageEntry, entry_of
 from shared.tables import Entity, create_if_missing, properties_of, value_of
 
@@ -45,7 +45,7 @@ class Ledger:
     def __init__(self, table: TableClient) -> None:
         self._table = table
 
-    async def write(self, events: Sequence[Event]) -> None:
+    async def write(self, events: Sequence[Record]) -> None:
         by_hour: dict[str, dict[str, Entity]] = defaultdict(dict)
         for event in events:
             entry = entry_of(event.record)

@@ -3,7 +3,7 @@
 Rule: `send` returns when the messages are durable, and not before. A new transport is one file and one name in TRANSPORTS.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 
@@ -14,6 +14,9 @@ class Transport(Protocol):
 
     async def send(self, messages: Sequence[bytes], /) -> None:
         """Returns when every message is durable. Raises TransportDown where that cannot be had."""
+
+    async def redeliver(self, deliver: Callable[[Sequence[bytes]], Awaitable[None]], /) -> int:
+        """Hands over messages that the platform has given up on, and forgets them. Returns how many there were."""
 
     async def prepare(self) -> None:
         """Creates what is needed to send; does nothing where it exists."""

@@ -5,21 +5,26 @@ A message holds 64 KiB of text (https://learn.microsoft.com/azure/storage/queues
 
 import asyncio
 import base64
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
-from azure.core.exceptions import AzureError, ResourceExistsError
+from azure.core.exceptions import AzureError, ResourceExistsError, ResourceNotFoundError
 from azure.storage.queue.aio import QueueClient
 
 from shared.transports import TransportDown
 
+_FOR_EVER = -1
+_IN_HAND_S = 60
+"""How long a message that is being delivered again is kept from other instances."""
+
 
 class StorageQueue:
-    """Sends to one queue."""
+    """Sends to one queue. The host moves what failed five times to the other, `<queue>-poison`, and leaves it there."""
 
     max_message_bytes = 48 * 1024
 
-    def __init__(self, client: QueueClient) -> None:
+    def __init__(self, client: QueueClient, poison: QueueClient) -> None:
         self._client = client
+        self._poison = poison
 
     async def send(self, messages: Sequence[bytes]) -> None:
         try:
@@ -30,7 +35,18 @@ class StorageQueue:
             raise TransportDown(str(errors.exceptions[0])) from errors
 
     async def _send(self, message: bytes) -> None:
-        await self._client.send_message(base64.b64encode(message).decode())
+        await self._client.send_message(base64.b64encode(message).decode(), time_to_live=_FOR_EVER)
+
+    async def redeliver(self, deliver: Callable[[Sequence[bytes]], Awaitable[None]]) -> int:
+        delivered = 0
+        try:
+            async for message in self._poison.receive_messages(messages_per_page=32, visibility_timeout=_IN_HAND_S):
+                await deliver([_decoded(message.content)])
+                await self._poison.delete_message(message)
+                delivered += 1
+        except ResourceNotFoundError:
+            return delivered  # nothing has ever failed
+        return delivered
 
     async def prepare(self) -> None:
         try:
@@ -40,3 +56,12 @@ class StorageQueue:
 
     async def close(self) -> None:
         await self._client.close()
+        await self._poison.close()
+
+
+def _decoded(content: str) -> bytes:
+    """The host moves a message as it is, also where it is not base64."""
+    try:
+        return base64.b64decode(content, validate=True)
+    except ValueError:
+        return content.encode()
