@@ -4,20 +4,22 @@ Rule: a row says what must be true of the answer; that the call went where its o
 simulator's account.
 """
 
-import contextlib
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any
 
+import httpx2
 import openai
 import pytest
 
 from devtools.simulator import Simulator
+from devtools.simulator.account import Entry
 from shared.core.configuration import UpstreamKind
-from shared.core.operations import CATALOGUE, Operation, match
-from tests.e2e.sdk import STYLES
+from shared.core.operations import CATALOGUE, Operation, Route, match
+from tests.e2e.sdk import STYLES, Seen, Wire
 from tests.stack import Stack
 
 MESSAGES: Any = [{"role": "user", "content": "Where does the ferry land?"}]
@@ -455,27 +457,50 @@ def test_every_operation_has_a_case_or_a_reason() -> None:
 
 
 @pytest.fixture(scope="module")
-def given(surface: Stack) -> Iterator[dict[str, Given]]:
+def wire() -> Iterator[Wire]:
+    with Wire() as transport:
+        yield transport
+
+
+@pytest.fixture(scope="module")
+def given(surface: Stack, wire: Wire) -> Iterator[dict[str, Given]]:
     """By style."""
-    with contextlib.ExitStack() as stack:
-        yield {
-            style: Given(stack.enter_context(client(surface.host.base_url, surface.key())))
-            for style, client in STYLES.items()
-        }
+    with httpx2.Client(transport=wire, timeout=30) as http:
+        yield {style: Given(client(surface.host.base_url, surface.key(), http)) for style, client in STYLES.items()}
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the SDK's own, of assistants and legacy methods
 @pytest.mark.parametrize("case", CASES)
-def test_the_sdk_gets_its_answer(surface: Stack, kind: UpstreamKind, given: dict[str, Given], case: str) -> None:
+def test_the_sdk_gets_its_answer(
+    surface: Stack, kind: UpstreamKind, wire: Wire, given: dict[str, Given], case: str
+) -> None:
     operation = next(each for each in CATALOGUE if each.name == operation_of(case))
     for style in styles_for(kind, case, operation):
         surface.simulator.clear_account()
+        wire.seen.clear()
         if (kind, operation.name) in NOT_THERE:
             with pytest.raises(openai.NotFoundError):
                 CASES[case](given[style])
             continue
         assert CASES[case](given[style]), style
         assert operation.local or operation.name in called(surface.simulator, kind), style
+        assert_same_bytes(wire.seen, surface.simulator.calls())
+
+
+def assert_same_bytes(seen: list[Seen], served: list[Entry]) -> None:
+    """Each answer has the upstream's bytes, and each request had the client's, but for what had to be rewritten."""
+    forwarded = [each for each in seen if not route_of(each).operation.local]
+    assert len(forwarded) == len(served)
+    for each, entry in zip(forwarded, served, strict=True):
+        place = each.request.url.path
+        asked = b'"stream":true' in each.request.content and route_of(each).operation.usage_chunk
+        names_no_model = route_of(each).operation.name == "moderations" and b'"model"' not in each.request.content
+        assert asked or hashlib.sha256(each.response).hexdigest() == entry.response_sha256, f"the answer of {place}"
+        assert asked or names_no_model or each.body_sha256 == entry.body_sha256, f"the request to {place}"
+
+
+def route_of(seen: Seen) -> Route:
+    return match(seen.request.method, seen.request.url.raw_path.decode().partition("?")[0])
 
 
 def styles_for(kind: UpstreamKind, case: str, operation: Operation) -> list[str]:
