@@ -174,9 +174,12 @@ def _refused(why: str) -> Unauthenticated:
 
 
 def _signing_keys(document: str) -> Mapping[str, jwt.PyJWK]:
-    """The RSA keys of a JWK Set (RFC 7517). Raises PyJWTError or ValueError where it is none."""
+    """The RSA keys of a JWK Set (RFC 7517). Raises PyJWTError or ValueError where there are none."""
     keys = jwt.PyJWKSet.from_json(document).keys
-    return {key.key_id: key for key in keys if key.key_id and key.algorithm_name in _ALGORITHMS}
+    usable = {key.key_id: key for key in keys if key.key_id and key.algorithm_name in _ALGORITHMS}
+    if not usable:
+        raise ValueError("no RSA key with an id")
+    return usable
 
 
 async def _get(url: str) -> str:
