@@ -18,7 +18,7 @@ AZURE = "https://cognitiveservices.azure.com"
 
 
 def upstream(**fields: str) -> Upstream:
-    return Upstream(name="u", kind=UpstreamKind.AZURE, url="https://u.example", auth=UpstreamAuth.IDENTITY, **fields)  # type: ignore[arg-type]
+    return Upstream(name="u", kind=UpstreamKind.AZURE, url="https://u.example", auth=UpstreamAuth.IDENTITY, **fields)
 
 
 @pytest.fixture
