@@ -17,6 +17,7 @@ from shared.core.archive import ArchivedCall
 from shared.core.call_record import CallRecord, Outcome
 from shared.core.calls import Call
 from shared.core.configuration import OnDisconnect
+from shared.core.content_policy import kept
 from shared.core.errors import NotReady, UpstreamFailed
 from shared.core.headers import get
 from shared.core.tap import PassTap, StreamTap, read_body
@@ -79,7 +80,7 @@ class Answering:
         """Makes the end of a call durable. Raises NotReady where that cannot be had."""
         closed = ArchivedCall(record=close_record(call, record, ending), request=call.body, response=ending.response)
         try:
-            await self._publisher.closed(closed)
+            await self._publisher.closed(kept(call, closed))
         except TransportDown as error:
             _log.error("call not recorded as closed", extra={"call_id": call.call_id, "reason": str(error)})
             if self._settings.allow_unrecorded:

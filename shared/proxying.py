@@ -17,7 +17,7 @@ import msgspec
 from shared import stickiness
 from shared.answering import Answering, Exchange
 from shared.attempting import Attempting
-from shared.core import authorization
+from shared.core import authorization, content_policy
 from shared.core.accounting import Ending, Served, open_record
 from shared.core.call_ids import mint
 from shared.core.call_record import Outcome
@@ -136,7 +136,7 @@ class Gateway:
     async def _record_refusal(self, call: Call, error: GatewayError) -> None:
         served = Served(attempts=(), status=error.status)
         ending = Ending(outcome=Outcome.REJECTED, closed_at=self._now(), served=served, error=error.message)
-        await self._answering.close(call, open_record(call), ending)
+        await self._answering.close(call, content_policy.limited(call, open_record(call)), ending)
 
     def _forget(self, task: asyncio.Task[None]) -> None:
         self._unawaited.discard(task)
@@ -166,7 +166,7 @@ class Gateway:
         return estimate_tokens(len(call.body), call.most_output, default_output=self._settings.output_tokens)
 
     async def _forward(self, call: Call, pool: Pool, admission: Admission) -> Answer:
-        record = open_record(call)
+        record = content_policy.limited(call, open_record(call))
         opened = asyncio.create_task(self._publisher.opened(record))
         deadline = asyncio.get_running_loop().time() + self._settings.deadline_s
         try:

@@ -93,3 +93,5 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
     response_encoding: str | None = None
     """The Content-Encoding of the response body, which is recorded as it was sent."""
     error: str | None = None
+    content: str = "full"
+    """How much of the call is kept: `full`, `metadata` or `none`."""

@@ -114,6 +114,17 @@ class OnDisconnect(StrEnum):
     """It is stopped, and what was produced is counted and marked as estimated."""
 
 
+class Content(StrEnum):
+    """How much of a client's calls is kept."""
+
+    FULL = "full"
+    """The record and both bodies."""
+    METADATA = "metadata"
+    """The record."""
+    NONE = "none"
+    """The record without what the client wrote: end user, parameters, user agent."""
+
+
 class Limits(_Value, frozen=True):
     """What a client may use; None: no limit."""
 
@@ -149,6 +160,11 @@ class Client(_Value, frozen=True):
     roles: tuple[str, ...] = ()
     """App roles whose holders' Entra tokens mean this client, where neither app nor group means any."""
     on_disconnect: OnDisconnect = OnDisconnect.DRAIN
+    content: Content = Content.FULL
+    content_bytes: PositiveInt | None = None
+    """The most bytes of each body that are kept; None: all."""
+    may_opt_out: bool = False
+    """Whether a request may ask for less to be kept (`x-tollgate-content: metadata` or `none`)."""
     limits: Limits = Limits()
 
     def __post_init__(self) -> None:
