@@ -59,6 +59,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     allow_unchecked: bool
     output_tokens: int
     max_request_bytes: int
+    kusto_uri: str
+    kusto_database: str
+    kusto_managed: bool
 
 
 class Setting(msgspec.Struct, frozen=True):
@@ -105,6 +108,12 @@ def _transport(text: str) -> Transports:
         raise ValueError(f"must be {' or '.join(Transports)}") from error
 
 
+def _kusto_uri(text: str) -> str:
+    if text and not text.startswith(("https://", "http://127.0.0.1:", "http://localhost:")):
+        raise ValueError("must begin with https:// (plain http: on this machine only)")
+    return text.rstrip("/")
+
+
 def _prefix(text: str) -> str:
     if not (text.isascii() and text.isalnum() and text == text.lower() and text[:1].isalpha() and len(text) <= 20):
         raise ValueError("must be 1 to 20 lower-case letters and digits, a letter first")
@@ -139,6 +148,9 @@ SETTINGS = (
     Setting("TOLLGATE_RECORDING", "durable", "durable", _choice(durable=True, fast=False), "durable: an answer waits for its record; fast: it does not."),
     Setting("TOLLGATE_WHEN_UNRECORDABLE", "allow_unrecorded", "refuse", _choice(refuse=False, allow=True), "What happens to calls while neither transport nor Blob takes records: refuse or allow."),
     Setting("TOLLGATE_MAX_REQUEST_BYTES", "max_request_bytes", "104000000", _positive_whole, "Largest request body; the host itself refuses 104857600 and more, less kindly."),
+    Setting("TOLLGATE_KUSTO_URI", "kusto_uri", "", _kusto_uri, "Azure Data Explorer cluster that calls are ingested into, such as https://name.region.kusto.windows.net. Empty: none."),
+    Setting("TOLLGATE_KUSTO_DATABASE", "kusto_database", "tollgate", str, "The cluster's database, where queries/tables.kql, views.kql and functions.kql were run."),
+    Setting("TOLLGATE_KUSTO_INGESTION", "kusto_managed", "queued", _choice(queued=False, managed=True), "queued: in batches, within minutes; managed: streamed, within seconds, where the cluster allows it."),
 )  # fmt: skip
 
 

@@ -41,6 +41,7 @@ from shared.quarantine import Quarantine
 from shared.recording import Recorder
 from shared.settings import Settings, SettingsInvalid, Transports, read_binding_settings, read_settings
 from shared.shelf import Shelf
+from shared.sinks import Sink
 from shared.sinks.archive import Archive
 from shared.sinks.ledger import Ledger
 from shared.transports import Transport
@@ -171,7 +172,9 @@ async def _make() -> Services:
         following=asyncio.create_task(_follow(directory, tokens, settings.refresh_s)),
         transport=transport,
         shelf=shelf,
-        recorder=Recorder(archive=archive, sinks=(archive, ledger), quarantine=quarantine, shelf=shelf),
+        recorder=Recorder(
+            archive=archive, sinks=(archive, ledger, *_explorer(settings, archive)), quarantine=quarantine, shelf=shelf
+        ),
         ledger=ledger,
         usage=usage,
         limits=limits,
@@ -191,6 +194,15 @@ def _transport(settings: Settings, queues: QueueServiceClient) -> Transport:
         raise SettingsInvalid(("TOLLGATE_EVENT_HUB is not set: add the namespace's connection string",))
     client = EventHubProducerClient.from_connection_string(settings.event_hub, eventhub_name=settings.event_hub_name)
     return EventHubs(client, settings.event_hub_message_bytes)
+
+
+def _explorer(settings: Settings, archive: Archive) -> tuple[Sink, ...]:
+    """Data Explorer, where it is on."""
+    if not settings.kusto_uri:
+        return ()
+    from shared.sinks.data_explorer import DataExplorer  # half a second that others need not spend
+
+    return (DataExplorer(settings.kusto_uri, settings.kusto_database, archive.get, managed=settings.kusto_managed),)
 
 
 type _Accounts = tuple[BlobServiceClient, QueueServiceClient, TableServiceClient]

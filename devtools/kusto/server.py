@@ -102,6 +102,10 @@ class KustoServer:
         """Every row of a table, for assertions; dynamic values as JSON text."""
         return self._store.rows(table)
 
+    def clear(self, table: str) -> None:
+        """Take out every row of a table, and forget the tags of their batches."""
+        self._store.clear(table)
+
     def manage(self, command: str) -> None:
         """Run a management command without HTTP. Raises KustoError."""
         self._store.manage(command)

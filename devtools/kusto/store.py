@@ -137,6 +137,11 @@ class Store:
         names = [column[0] for column in cursor.description or ()]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
+    def clear(self, table_name: str) -> None:
+        """Take out every row of a table, and forget the tags of their batches."""
+        self._duckdb.execute(f'DELETE FROM "{table_name}"')
+        self._table(table_name).tags.clear()
+
     def has_any_tag(self, table_name: str, tags: Sequence[str]) -> bool:
         """Whether an earlier ingestion carried one of these tags."""
         return not self._table(table_name).tags.isdisjoint(tags)

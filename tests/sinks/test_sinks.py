@@ -1,44 +1,89 @@
 """What every sink promises. A sink that is not in SINKS is not tested; tests/test_architecture.py finds it."""
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from shared.core.events import Event
+from devtools.kusto import KustoServer
+from shared.core.events import Record
 from shared.sinks import Sink
 from shared.sinks.archive import Archive
+from shared.sinks.data_explorer import DataExplorer
 from shared.sinks.ledger import Ledger
+from tests.cluster import cluster, explorer
 from tests.examples import NOON, closed, opened
 from tests.storage import Storage
+
+pytestmark = pytest.mark.filterwarnings(r"ignore:datetime\.datetime\.utcnow:DeprecationWarning:azure\.kusto")
+
+
+@dataclass(frozen=True)
+class Stores(Storage):
+    """The parts that keep, Data Explorer among them."""
+
+    explorer: DataExplorer
+    kusto: KustoServer
+
+
+@pytest.fixture(scope="module")
+async def kusto(anyio_backend: str) -> AsyncIterator[KustoServer]:
+    async with cluster() as server:
+        yield server
+
+
+@pytest.fixture
+async def storage(storage: Storage, kusto: KustoServer) -> AsyncIterator[Stores]:
+    kusto.clear("CallRecords")
+    async with explorer(kusto.url) as sink:
+        yield _stores(storage, sink, kusto)
+
+
+@pytest.fixture
+async def storage_away(storage_away: Storage, kusto: KustoServer) -> AsyncIterator[Stores]:
+    kusto.faults.unavailable = True
+    async with explorer(kusto.url) as sink:
+        yield _stores(storage_away, sink, kusto)
+    kusto.faults.unavailable = False
+
+
+def _stores(storage: Storage, sink: DataExplorer, server: KustoServer) -> Stores:
+    parts = {field.name: getattr(storage, field.name) for field in fields(storage)}
+    return Stores(**parts, explorer=sink, kusto=server)
 
 
 @dataclass(frozen=True)
 class Kind:
     """A sink, and all that it has kept of some calls: equal where the same is kept."""
 
-    of: Callable[[Storage], Sink]
-    kept: Callable[[Storage, list[Event]], Awaitable[Any]]
+    of: Callable[[Stores], Sink]
+    kept: Callable[[Stores, list[Record]], Awaitable[Any]]
 
 
-async def _archived(storage: Storage, events: list[Event]) -> Any:
+async def _archived(storage: Stores, events: list[Record]) -> Any:
     return {event.record.call_id: await storage.archive.get(event.record.call_id) for event in events}
 
 
-async def _entries(storage: Storage, events: list[Event]) -> Any:
+async def _entries(storage: Stores, events: list[Record]) -> Any:
     return {event.record.call_id: await storage.entry(event) for event in events}
+
+
+async def _rows(storage: Stores, events: list[Record]) -> Any:
+    rows = {row["CallId"]: row for row in storage.kusto.query("Calls")}
+    return {event.record.call_id: rows.get(event.record.call_id) for event in events}
 
 
 SINKS: dict[type[Any], Kind] = {
     Archive: Kind(lambda storage: storage.archive, _archived),
     Ledger: Kind(lambda storage: storage.ledger, _entries),
+    DataExplorer: Kind(lambda storage: storage.explorer, _rows),
 }
 
 sinks = pytest.mark.parametrize("kind", SINKS.values(), ids=[sink.__name__ for sink in SINKS])
 
-ORDERS: dict[str, list[list[Event]]] = {
+ORDERS: dict[str, list[list[Record]]] = {
     "once, in one batch": [[opened(), closed()]],
     "in two batches": [[opened()], [closed()]],
     "closed only": [[closed()]],
@@ -52,7 +97,7 @@ ORDERS: dict[str, list[list[Event]]] = {
 
 
 @sinks
-async def test_an_empty_batch_keeps_nothing(kind: Kind, storage: Storage) -> None:
+async def test_an_empty_batch_keeps_nothing(kind: Kind, storage: Stores) -> None:
     await kind.of(storage).write([])
     assert await storage.dirty() == []
 
@@ -60,7 +105,7 @@ async def test_an_empty_batch_keeps_nothing(kind: Kind, storage: Storage) -> Non
 @sinks
 @pytest.mark.parametrize("batches", ORDERS.values(), ids=ORDERS.keys())
 async def test_no_order_and_no_repetition_changes_what_is_kept(
-    kind: Kind, batches: list[list[Event]], storage: Storage
+    kind: Kind, batches: list[list[Record]], storage: Stores
 ) -> None:
     """Guards that writing is idempotent by call id: replaying any part of the log changes nothing."""
     sink = kind.of(storage)
@@ -75,8 +120,8 @@ async def test_no_order_and_no_repetition_changes_what_is_kept(
 
 
 @sinks
-async def test_a_batch_may_span_hours_and_hold_any_number_of_calls(kind: Kind, storage: Storage) -> None:
-    events: list[Event] = [closed(number) for number in range(120)]
+async def test_a_batch_may_span_hours_and_hold_any_number_of_calls(kind: Kind, storage: Stores) -> None:
+    events: list[Record] = [closed(number) for number in range(120)]
     events += [closed(number, NOON + timedelta(hours=number)) for number in range(1, 4)]
     await kind.of(storage).write(events)
     some = [events[0], events[99], events[100], events[119], *events[-3:]]
@@ -86,13 +131,13 @@ async def test_a_batch_may_span_hours_and_hold_any_number_of_calls(kind: Kind, s
 
 
 @sinks
-async def test_a_store_that_is_away_raises_so_that_the_batch_comes_again(kind: Kind, storage_away: Storage) -> None:
+async def test_a_store_that_is_away_raises_so_that_the_batch_comes_again(kind: Kind, storage_away: Stores) -> None:
     with pytest.raises((Exception, ExceptionGroup), match=r".+"):
         await kind.of(storage_away).write([closed()])
 
 
 @sinks
-async def test_preparing_again_changes_nothing(kind: Kind, storage: Storage) -> None:
+async def test_preparing_again_changes_nothing(kind: Kind, storage: Stores) -> None:
     sink = kind.of(storage)
     await sink.write([opened(), closed()])
     before = await kind.kept(storage, [closed()])

@@ -1,0 +1,100 @@
+"""Azure Data Explorer: one batch of rows per write, into the table CallRecords (queries/tables.kql makes it).
+
+Rule: at least once into the table, once in the view. A batch that is queued carries an ingest-by tag made of its call ids, so
+that the same batch is not ingested again; a call that comes again in another batch, or by streaming, where there are no
+tags, is told by its id in the view Calls. Calls that are still open are not in Data Explorer.
+
+Only wiring imports this module, and only where the sink is on: the Kusto packages take a while to import.
+https://learn.microsoft.com/kusto/management/extent-tags
+"""
+
+import asyncio
+import hashlib
+import io
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+from azure.core.exceptions import AzureError
+from azure.identity import DefaultAzureCredential
+from azure.kusto.data import KustoConnectionStringBuilder
+from azure.kusto.data.data_format import DataFormat
+from azure.kusto.data.exceptions import KustoError
+from azure.kusto.ingest import BaseIngestClient, IngestionProperties, ManagedStreamingIngestClient, QueuedIngestClient
+
+from shared.core.archive import ArchivedCall
+from shared.core.events import Closed, Record
+from shared.core.kusto_rows import Row, json_lines, row_of
+
+TABLE = "CallRecords"
+MAPPING = "CallRecords_v1"
+
+
+class NotIngested(ConnectionError):
+    """The cluster is away, throttles, or lacks the table or the right to write to it. Not the rows' fault: they can wait."""
+
+
+class DataExplorer:
+    """Writes to one database of one cluster. `read` gives a call whose bodies went to the archive ahead of its event."""
+
+    name = "data_explorer"
+
+    def __init__(
+        self, uri: str, database: str, read: Callable[[str], Awaitable[ArchivedCall | None]], *, managed: bool
+    ) -> None:
+        self._uri = uri
+        self._database = database
+        self._read = read
+        self._managed = managed
+        self._client: BaseIngestClient | None = None
+        self._one_at_a_time = asyncio.Lock()
+
+    async def write(self, events: Sequence[Record]) -> None:
+        """Returns when the rows are stored, or queued. Raises NotIngested."""
+        closed = {event.record.call_id: event for event in events if isinstance(event, Closed)}
+        rows = [await self._row(event) for event in closed.values()]  # one after another: bodies may be large
+        if rows:
+            async with self._one_at_a_time:  # the client keeps what it knows of the cluster without a lock
+                await asyncio.to_thread(self._ingest, rows)
+
+    async def prepare(self) -> None:
+        """Nothing: the identity that ingests may not create tables."""
+
+    async def close(self) -> None:
+        if self._client:
+            await asyncio.to_thread(self._client.close)
+
+    async def _row(self, event: Closed) -> Row:
+        if event.request and event.response:
+            call = ArchivedCall(record=event.record, request=event.request.content, response=event.response.content)
+        else:
+            archived = await self._read(event.record.call_id)
+            call = archived or ArchivedCall(record=event.record, request=b"", response=b"")
+        return await asyncio.to_thread(row_of, call)
+
+    def _ingest(self, rows: Sequence[Row]) -> None:
+        tag = _digest(row.call_id for row in rows)
+        properties = IngestionProperties(
+            database=self._database,
+            table=TABLE,
+            data_format=DataFormat.MULTIJSON,
+            ingestion_mapping_reference=MAPPING,
+            ingest_by_tags=[tag],
+            ingest_if_not_exists=[tag],
+        )
+        try:
+            self._client = self._client or _connected(self._uri, managed=self._managed)
+            self._client.ingest_from_stream(io.BytesIO(json_lines(rows)), properties)
+        except (KustoError, AzureError, OSError) as error:
+            raise NotIngested(f"{self._database} at {self._uri}: {error!r}") from error
+
+
+def _connected(uri: str, *, managed: bool) -> BaseIngestClient:
+    """A client. It signs in with the identity of the app, but to a plain http address, which only a local stand-in has."""
+    if uri.startswith("http:"):
+        connection = KustoConnectionStringBuilder.with_no_authentication(uri)
+    else:
+        connection = KustoConnectionStringBuilder.with_azure_token_credential(uri, DefaultAzureCredential())
+    return ManagedStreamingIngestClient(connection) if managed else QueuedIngestClient(connection)
+
+
+def _digest(call_ids: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(sorted(call_ids)).encode()).hexdigest()

@@ -1,0 +1,118 @@
+"""The Data Explorer sink: what it sends, what it sends again, and what it does while the cluster is away."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from devtools.azurite import Azurite
+from devtools.kusto import KustoServer
+from shared.core.events import Body, Closed
+from shared.sinks.data_explorer import NotIngested
+from tests.cluster import cluster, explorer
+from tests.examples import archived, call_id, closed, closed_record, opened
+
+pytestmark = pytest.mark.filterwarnings(r"ignore:datetime\.datetime\.utcnow:DeprecationWarning:azure\.kusto")
+
+
+@pytest.fixture
+async def kusto(azurite: Azurite) -> AsyncIterator[KustoServer]:
+    async with cluster(azurite.connection_string) as server:
+        yield server
+
+
+def ids(kusto: KustoServer, table: str = "Calls") -> list[str]:
+    return [row["CallId"] for row in kusto.query(f"{table} | order by CallId asc")]
+
+
+async def test_what_was_asked_and_answered_is_in_the_row(kusto: KustoServer) -> None:
+    request = b'{"model":"gpt-4o","messages":[{"role":"user","content":"Gr\xc3\xbc\xc3\x9fe \xe2\x80\xa8\\u0000"}]}'
+    event = b'data: {"choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n'
+    response = event % b"Hi" + event % b"!"
+    async with explorer(kusto.url) as sink:
+        await sink.write([Closed(record=closed_record(), request=Body.of(request), response=Body.of(response))])
+    (row,) = kusto.query(
+        "Calls | project Asked = tostring(RequestMessages[0].content), Answered = ResponseMessages, InputTokens, Region"
+    )
+    assert row["Asked"] == "Grüße \u2028\u0000"
+    assert row["Answered"] == '[{"role":"assistant","content":"Hi!"}]'
+    assert (row["InputTokens"], row["Region"]) == (10, "East US")
+
+
+async def test_a_call_whose_bodies_went_ahead_is_read_from_the_archive(kusto: KustoServer) -> None:
+    call = archived(request=b'{"messages":[{"role":"user","content":"large"}]}')
+    async with explorer(kusto.url, call) as sink:
+        await sink.write([Closed(record=call.record)])
+    (row,) = kusto.query("Calls | project Asked = tostring(RequestMessages[0].content)")
+    assert row == {"Asked": "large"}
+
+
+async def test_calls_that_are_open_are_not_sent(kusto: KustoServer) -> None:
+    async with explorer("http://127.0.0.1:9") as sink:
+        await sink.write([opened(1), opened(2)])
+
+
+async def test_a_batch_that_is_queued_again_is_not_ingested_again(kusto: KustoServer) -> None:
+    async with explorer(kusto.url, managed=False) as sink:
+        await sink.write([closed(1), closed(2)])
+        await asyncio.wait_for(kusto.stored("CallRecords", 2), 30)
+        await sink.write([closed(2), closed(1)])
+        await sink.write([closed(3)])
+        await asyncio.wait_for(kusto.stored("CallRecords", 3), 30)
+    assert ids(kusto, "CallRecords") == ids(kusto) == [call_id(1), call_id(2), call_id(3)]
+
+
+async def test_a_call_that_comes_again_in_another_batch_is_once_in_the_view(kusto: KustoServer) -> None:
+    async with explorer(kusto.url, managed=False) as sink:
+        await sink.write([closed(1), closed(2)])
+        await sink.write([closed(2), closed(3)])
+        await asyncio.wait_for(kusto.stored("CallRecords", 4), 30)
+    assert ids(kusto, "CallRecords") == [call_id(1), call_id(2), call_id(2), call_id(3)]
+    assert ids(kusto) == [call_id(1), call_id(2), call_id(3)]
+
+
+async def test_an_answer_that_was_lost_leaves_each_call_once_in_the_view(kusto: KustoServer) -> None:
+    """Streaming has no tags: what was stored and not acknowledged is sent again, and stored again."""
+    kusto.faults.lost_answers = 1
+    async with explorer(kusto.url) as sink:
+        await sink.write([closed(1)])
+    assert len(ids(kusto, "CallRecords")) == 2
+    assert ids(kusto) == [call_id(1)]
+
+
+async def test_the_later_account_of_a_call_counts(kusto: KustoServer) -> None:
+    async with explorer(kusto.url) as sink:
+        first = closed(1)
+        later = closed(1, status=503, closed_at=first.record.opened_at.replace(minute=30))
+        await sink.write([later])
+        await sink.write([first])
+    assert [row["Status"] for row in kusto.query("Calls")] == [503]
+
+
+FAULTS = {"streamed": True, "queued": False}
+
+
+@pytest.mark.parametrize("managed", FAULTS.values(), ids=FAULTS)
+async def test_a_cluster_that_is_away_or_lacks_the_table_is_an_outage(azurite: Azurite, *, managed: bool) -> None:
+    """An outage, not the rows' fault, whatever the client calls it: so they wait and are not set aside."""
+    async with explorer("http://127.0.0.1:9", managed=managed) as sink:
+        with pytest.raises(NotIngested):
+            await sink.write([closed()])
+    assert issubclass(NotIngested, OSError)
+
+
+async def test_a_missing_table_is_an_outage() -> None:
+    async with KustoServer() as bare, explorer(bare.url) as sink:
+        with pytest.raises(NotIngested, match="CallRecords"):
+            await sink.write([closed()])
+
+
+async def test_writing_works_again_once_the_cluster_is_back(kusto: KustoServer) -> None:
+    async with explorer(kusto.url, managed=False) as sink:
+        kusto.faults.unavailable = True
+        with pytest.raises(NotIngested):
+            await sink.write([closed(1)])
+        kusto.faults.unavailable = False
+        await asyncio.gather(sink.write([closed(1)]), sink.write([closed(2)]))
+        await asyncio.wait_for(kusto.stored("CallRecords", 2), 30)
+    assert ids(kusto) == [call_id(1), call_id(2)]
