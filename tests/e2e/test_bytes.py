@@ -133,7 +133,7 @@ async def test_the_answers_are_hard_to_carry(ask: Ask, name: str) -> None:
 @pytest.mark.parametrize("framing", FRAMINGS.values(), ids=FRAMINGS.keys())
 @pytest.mark.parametrize("name", ["chat stream", "completions stream"])
 async def test_only_the_usage_chunk_that_the_gateway_asked_for_is_missing(
-    stack: Stack, name: str, framing: str
+    stack: Stack, ask: Ask, name: str, framing: str
 ) -> None:
     body = {key: value for key, value in REQUESTS[name]["json"].items() if key != "stream_options"}
     answer, raw, entry = await ask(REQUESTS[name] | {"json": body}, framing)
