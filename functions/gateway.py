@@ -3,23 +3,21 @@
 import azure.functions as func
 from azurefunctions.extensions.http.fastapi import Request, Response
 
-from functions.web import AnswerResponse, inbound
+from functions.web import METHODS, AnswerResponse, inbound
 from shared import wiring
 from shared.core.errors import GatewayError
 from shared.proxying import Answer, refusal
 
 blueprint = func.Blueprint()
 
-_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
 
-
-@blueprint.route(route="v1/{*path}", methods=_METHODS)
+@blueprint.route(route="v1/{*path}", methods=METHODS)
 async def openai_api(req: Request) -> Response:
     """`/v1/...`, as OpenAI's own."""
     return AnswerResponse(await _answer(req))
 
 
-@blueprint.route(route="openai/{*path}", methods=_METHODS)
+@blueprint.route(route="openai/{*path}", methods=METHODS)
 async def azure_openai_api(req: Request) -> Response:
     """`/openai/deployments/{model}/...` and `/openai/v1/...`, as Azure OpenAI's."""
     return AnswerResponse(await _answer(req))

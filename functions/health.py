@@ -20,6 +20,10 @@ async def health(req: Request) -> Response:  # noqa: ARG001 - the binding wants 
         parts = await wiring.services()
     except NotReady as error:
         return json_response({"status": "not_ready", "problems": (error.message,)}, status=503)
+    if not await parts.shelf.is_reachable():
+        return json_response(
+            {"status": "not_ready", "problems": ("The storage account cannot be reached.",)}, status=503
+        )
     details = {"configuration": parts.directory.source.status.summary, "clients": parts.directory.status()}
     if parts.configuration is None:
         return json_response({"status": "not_ready", "problems": parts.problems, **details}, status=503)

@@ -3,11 +3,11 @@
 import azure.functions as func
 from azurefunctions.extensions.http.fastapi import Request, Response
 
-from functions.web import AnswerResponse, inbound, json_response
+from functions.web import METHODS, AnswerResponse, inbound, json_response
 from shared import wiring
 from shared.core.authorization import check_network
 from shared.core.calls import InboundRequest
-from shared.core.errors import GatewayError, NotReady
+from shared.core.errors import GatewayError, MethodNotAllowed, NotReady
 from shared.core.usage_report import parse_query, report
 from shared.proxying import refusal
 from shared.wiring import Services
@@ -15,10 +15,12 @@ from shared.wiring import Services
 blueprint = func.Blueprint()
 
 
-@blueprint.route(route="usage", methods=["GET"])
+@blueprint.route(route="usage", methods=METHODS)
 async def usage(req: Request) -> Response:
     """The usage report; see shared/core/usage_report.py for its parameters and shape."""
     try:
+        if req.method != "GET":
+            raise MethodNotAllowed(f"Not allowed to {req.method} on /usage. (HINT: make it GET.)")
         parts = await wiring.services()
         client_id = await _whose(inbound(req), parts) or req.query_params.get("client_id")
         query = parse_query(req.query_params, wiring.now())

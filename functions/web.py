@@ -4,21 +4,27 @@ Rule: whatever happens to the client, an answer is finished: its call is closed 
 of the request is given back.
 """
 
+from collections.abc import AsyncIterator
 from typing import override
 
 import anyio
 import msgspec
 from azure_functions_runtime.http_v2 import http_coordinator
 from fastapi import Request, Response
+from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from shared import wiring
 from shared.core.calls import InboundRequest
+from shared.core.errors import BadRequest
 from shared.core.headers import Headers
 from shared.core.networks import caller_ip
 from shared.proxying import Answer
 from shared.relay import Relay
+
+METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
+"""What a route takes that tells a wrong method in the API's own shape; the host's own answer is an empty 404."""
 
 _INVOCATION_ID = b"x-ms-invocation-id"
 
@@ -33,9 +39,17 @@ def inbound(request: Request) -> InboundRequest:
         query=scope["query_string"].decode("latin-1"),
         headers=headers,
         caller_ip=caller_ip(headers, wiring.settings_for_bindings().trusted_proxies),
-        chunks=request.stream,
+        chunks=lambda: _body(request),
         is_gone=request.is_disconnected,
     )
+
+
+async def _body(request: Request) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in request.stream():
+            yield chunk
+    except ClientDisconnect as error:
+        raise BadRequest("The request broke off before its end.") from error
 
 
 def json_response(value: object, status: int = 200) -> Response:

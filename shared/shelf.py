@@ -6,17 +6,21 @@
 Rule: what is on a shelf was told to be durable. It is taken off only after it has been delivered; delivering it twice is safe.
 """
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime
 
-from azure.core.exceptions import ResourceExistsError
+from azure.core.exceptions import AzureError, ResourceExistsError
 from azure.storage.blob.aio import ContainerClient
 
 from shared.core.events import pack, unpack
 
 _LARGEST = 4 * 1024 * 1024
 """Bytes to a blob, so that one can be read and delivered as a whole."""
+
+
+_MOMENT_S = 3.0
 
 
 class Shelf:
@@ -45,6 +49,14 @@ class Shelf:
     async def waiting(self, place: str) -> int:
         """How many blobs wait in a place."""
         return len([name async for name in self._names(place)])
+
+    async def is_reachable(self) -> bool:
+        """Whether the storage account answers, within a moment."""
+        try:
+            async with asyncio.timeout(_MOMENT_S):
+                return await self._container.exists()
+        except (AzureError, TimeoutError):
+            return False
 
     async def prepare(self) -> None:
         try:

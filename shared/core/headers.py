@@ -44,6 +44,7 @@ _OURS_IN_REQUESTS = frozenset(
 )
 _OURS_BY_PREFIX = (
     "x-forwarded-",
+    "x-tollgate-",
     "x-arr-",
     "x-appservice-",
     "x-site-",
