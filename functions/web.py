@@ -33,12 +33,13 @@ def inbound(request: Request) -> InboundRequest:
     """The request in our own words. Its path is taken raw: the decoded one cannot be told from what was sent."""
     scope = request.scope
     headers: Headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
+    settings = wiring.settings_for_bindings()
     return InboundRequest(
         method=request.method,
         path=scope["raw_path"].decode("latin-1"),
         query=scope["query_string"].decode("latin-1"),
         headers=headers,
-        caller_ip=caller_ip(headers, wiring.settings_for_bindings().trusted_proxies),
+        caller_ip=caller_ip(headers, settings.caller_ip_header, settings.trusted_proxies),
         chunks=lambda: _body(request),
         is_gone=request.is_disconnected,
     )

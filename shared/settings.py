@@ -37,6 +37,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     admin_key: str
     admin_role: str
     easy_auth: bool
+    caller_ip_header: str
     trusted_proxies: int
     prefix: str
     refresh_s: float
@@ -126,7 +127,8 @@ SETTINGS = (
     Setting("TOLLGATE_ADMIN_KEY", "admin_key", "", str, "Key that may read every client's usage. Empty: no such key."),
     Setting("TOLLGATE_ADMIN_ROLE", "admin_role", "", str, "Role of Entra tokens that may do what the admin key may. Empty: none may."),
     Setting("TOLLGATE_EASY_AUTH", "easy_auth", "off", _choice(off=False, on=True), "Whether App Service authentication is in front, so that its X-MS-CLIENT-PRINCIPAL is believed: off or on."),
-    Setting("TOLLGATE_TRUSTED_PROXIES", "trusted_proxies", "1", _positive_whole, "Proxies in front whose X-Forwarded-For is believed, the platform's included; 2 behind Front Door or Application Gateway."),
+    Setting("TOLLGATE_CALLER_IP_HEADER", "caller_ip_header", "x-forwarded-for", str.lower, "Header that tells who called. Behind Front Door x-azure-socketip. Nobody may get past what writes it."),
+    Setting("TOLLGATE_TRUSTED_PROXIES", "trusted_proxies", "1", _positive_whole, "Which address in that header counts, from the right: as many proxies as add to it."),
     Setting("TOLLGATE_PREFIX", "prefix", "tollgate", _prefix, "What the names of our queue, containers and tables begin with."),
     Setting("TOLLGATE_REFRESH_S", "refresh_s", "10", _refresh, "Seconds between looks for changed clients and configuration; at most 20."),
     Setting("TOLLGATE_ROLLUP_SCHEDULE", "rollup_schedule", "0 * * * * *", str, "When usage is rolled up: NCRONTAB, six fields."),

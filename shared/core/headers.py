@@ -36,6 +36,9 @@ _OURS_IN_REQUESTS = frozenset(
         "forwarded",
         "x-ms-invocation-id",  # the Functions host's
         "x-ms-spillover-deployment",  # would let a client choose another client's capacity
+        "client-ip",
+        "x-client-ip",
+        "x-client-port",
         "x-original-url",
         "disguised-host",
         "was-default-hostname",
@@ -46,6 +49,7 @@ _OURS_BY_PREFIX = (
     "x-forwarded-",
     "x-tollgate-",
     "x-arr-",
+    "x-azure-",  # Front Door's: its id would let others pass for it
     "x-appservice-",
     "x-site-",
     "x-waws-",

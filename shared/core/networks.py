@@ -27,11 +27,16 @@ def is_within(address: str | None, networks: tuple[str, ...]) -> bool:
     return any(mapped in network or found in network for network in parsed(networks))
 
 
-def caller_ip(headers: Headers, trusted_proxies: int) -> str | None:
-    """Who called, by X-Forwarded-For: each proxy adds at the right whom it saw, so the address is as many from the right
-    as there are proxies to trust, the platform's front end among them; what stands left of it anyone can have written.
-    Fewer addresses than proxies: the leftmost. Addresses may carry a port."""
-    hops = ",".join(value for name, value in headers if name == "x-forwarded-for").split(",")
+def caller_ip(headers: Headers, told_by: str, trusted_proxies: int) -> str | None:
+    """Who called, as the header `told_by` (lower case) says: each proxy adds at the right whom it saw, so the address is
+    as many from the right as there are proxies to trust; what stands left of it anyone can have written. Fewer addresses
+    than proxies: the leftmost. Addresses may carry a port.
+
+    In Azure X-Forwarded-For has one address, of whoever called the platform's front end: the Functions host writes it
+    anew. With Front Door in front that is Front Door, and its caller stands in X-Azure-SocketIP
+    (https://github.com/Azure/azure-functions-host/issues/11254).
+    """
+    hops = ",".join(value for name, value in headers if name == told_by).split(",")
     hop = hops[max(0, len(hops) - trusted_proxies)].strip()
     if hop.startswith("["):
         return hop[1:].partition("]")[0]

@@ -46,6 +46,7 @@ HOPS: dict[str, tuple[tuple[str, ...], int, str | None]] = {
     "no hop": ((), 1, None),
     "an empty one": (("203.0.113.7,",), 1, None),
 }
+FRONT_DOOR: Headers = (("x-forwarded-for", "147.243.0.1"), ("x-azure-socketip", "203.0.113.7"))
 
 
 @pytest.mark.parametrize(("lines", "trusted", "caller"), HOPS.values(), ids=HOPS.keys())
@@ -53,4 +54,9 @@ def test_the_caller_is_whom_the_outermost_trusted_proxy_saw(
     lines: tuple[str, ...], trusted: int, caller: str | None
 ) -> None:
     headers: Headers = tuple(("x-forwarded-for", line) for line in lines)
-    assert caller_ip(headers, trusted) == caller
+    assert caller_ip(headers, "x-forwarded-for", trusted) == caller
+
+
+def test_another_header_can_tell_who_called() -> None:
+    assert caller_ip(FRONT_DOOR, "x-azure-socketip", 1) == "203.0.113.7"
+    assert caller_ip(FRONT_DOOR[:1], "x-azure-socketip", 1) is None
