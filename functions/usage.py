@@ -22,7 +22,7 @@ async def usage(req: Request) -> Response:
         if req.method != "GET":
             raise MethodNotAllowed(f"Not allowed to {req.method} on /usage. (HINT: make it GET.)")
         parts = await wiring.services()
-        client_id = await _whose(inbound(req), parts) or req.query_params.get("client_id")
+        client_id = await whose(inbound(req), parts) or req.query_params.get("client_id")
         query = parse_query(req.query_params, wiring.now())
         rows = parts.usage.hours(f"{query.start:%Y%m%d%H}", f"{query.end:%Y%m%d%H}", client_id)
         return json_response(report(query, [row async for row in rows]))
@@ -30,7 +30,7 @@ async def usage(req: Request) -> Response:
         return AnswerResponse(refusal(error))
 
 
-async def _whose(request: InboundRequest, parts: Services) -> str | None:
+async def whose(request: InboundRequest, parts: Services) -> str | None:
     """The client whose usage may be seen; None where it is everyone's. Raises Unauthenticated, PermissionDenied."""
     if await parts.identity.is_admin(request.headers, parts.configuration):
         return None
