@@ -23,8 +23,16 @@ from shared.core.call_ids import mint
 from shared.core.call_record import Outcome
 from shared.core.calls import Call, InboundRequest, begun, understood
 from shared.core.configuration import Client, Configuration, Pool
-from shared.core.errors import REJECTIONS, GatewayError, NotReady, PayloadTooLarge, UpstreamFailed, to_openai_json
-from shared.core.headers import Headers, for_client, with_limits, with_retry_after
+from shared.core.errors import (
+    REJECTIONS,
+    GatewayError,
+    NotReady,
+    PayloadTooLarge,
+    RequestTimeout,
+    UpstreamFailed,
+    to_openai_json,
+)
+from shared.core.headers import Headers, for_client, get, with_limits, with_retry_after
 from shared.core.limits import estimate_tokens
 from shared.core.operations import Route, match
 from shared.identifying import Identity
@@ -36,6 +44,9 @@ from shared.settings import Settings
 from shared.transports import TransportDown
 
 _log = logging.getLogger(__name__)
+_BODY_PATIENCE_S = 30.0
+_SLOWEST_BODY = 16 * 1024
+"""Bytes a second that a request body has to come at, once that patience is over."""
 _JSON: Headers = (("content-type", "application/json"),)
 
 
@@ -222,11 +233,22 @@ def _with_id(answer: Answer, call: Call) -> Answer:
 
 
 async def _read(request: InboundRequest, limit: int) -> bytes:
+    """The whole body. Raises PayloadTooLarge, RequestTimeout."""
+    too_large = PayloadTooLarge(f"The request body is larger than {limit} bytes.")
+    declared = (get(request.headers, "content-length") or "")[:18]
+    if declared.isdecimal() and int(declared) > limit:
+        raise too_large
     chunks: list[bytes] = []
     size = 0
-    async for chunk in request.chunks():
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > limit:
-            raise PayloadTooLarge(f"The request body is larger than {limit} bytes.")
+    began = asyncio.get_running_loop().time()
+    try:
+        async with asyncio.timeout_at(began + _BODY_PATIENCE_S) as patience:
+            async for chunk in request.chunks():
+                chunks.append(chunk)
+                size += len(chunk)
+                if size > limit:
+                    raise too_large
+                patience.reschedule(began + _BODY_PATIENCE_S + size / _SLOWEST_BODY)
+    except TimeoutError as error:
+        raise RequestTimeout(f"After {size} bytes the request body did not come on in time.") from error
     return b"".join(chunks)

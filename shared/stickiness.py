@@ -11,8 +11,11 @@ from shared.core.calls import Call
 from shared.core.configuration import Client, Pool, Target
 from shared.core.errors import BadRequest, NotFound
 from shared.core.operations import Form
-from shared.core.references import StoredObject, ids_in
+from shared.core.references import StoredObject, ids_in, ids_in_form
 from shared.objects import Objects
+
+_MOST_NAMED = 1000
+"""Objects, each of which is a look into a table. Twice what the widest operation takes: 500 files for a vector store."""
 
 
 async def upstream_of(call: Call, objects: Objects) -> str | None:
@@ -26,13 +29,21 @@ async def upstream_of(call: Call, objects: Objects) -> str | None:
         if stored is None:
             raise _not_found(call.route.object_id)
         upstreams.add(_own(stored, call.client).upstream)
-    if call.route.operation.form in (Form.JSON, Form.ANY):
-        for object_id in ids_in(call.body):
-            if stored := await objects.find(object_id):
-                upstreams.add(_own(stored, call.client).upstream)
+    for object_id in _named(call):
+        if stored := await objects.find(object_id):
+            upstreams.add(_own(stored, call.client).upstream)
     if len(upstreams) > 1:
         raise BadRequest("The objects that this request names are on different upstreams and cannot be used together.")
     return upstreams.pop() if upstreams else None
+
+
+def _named(call: Call) -> frozenset[str]:
+    """The ids in a call's body. Raises BadRequest where they are too many to look up."""
+    is_form = call.route.operation.form is Form.MULTIPART
+    named = ids_in_form(call.body) if is_form else ids_in(call.body)
+    if len(named) > _MOST_NAMED:
+        raise BadRequest(f"This request names {len(named)} stored objects; {_MOST_NAMED} are the most.")
+    return named
 
 
 def on_upstream(pool: Pool, upstream: str | None) -> Pool:

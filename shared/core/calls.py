@@ -5,14 +5,18 @@ Rule: values only. No more of a body is read than routing, limits and usage need
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import datetime
+from urllib.parse import unquote_plus
 
 import msgspec
 
-from shared.core import multipart
+from shared.core import json_text, multipart
 from shared.core.configuration import Client
 from shared.core.errors import BadRequest
 from shared.core.headers import Headers, get
 from shared.core.operations import Form, Route
+
+_LONGEST_QUERY = 32_768
+"""Bytes. What no HTTP client could send on must not count against an upstream."""
 
 type Fields = Mapping[str, msgspec.Raw]
 """A JSON object's fields, each as it stands in the body."""
@@ -64,7 +68,9 @@ class _StreamOptions(msgspec.Struct):
 
 
 def begun(call_id: str, opened_at: datetime, client: Client, route: Route, request: InboundRequest) -> Call:
-    """The call in a request whose body is still to be read."""
+    """The call in a request whose body is still to be read. Raises BadRequest for a query that is none of the API's."""
+    if len(request.query) > _LONGEST_QUERY:
+        raise BadRequest(f"The query is longer than {_LONGEST_QUERY} bytes.")
     return Call(
         call_id=call_id,
         opened_at=opened_at,
@@ -103,17 +109,21 @@ def field[T](fields: Fields, name: str, type_: type[T]) -> T | None:
     if raw is None or bytes(raw) == b"null":
         return None
     try:
-        return msgspec.json.decode(raw, type=type_)
+        return json_text.decode(raw, type_)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadRequest(f"Invalid value for '{name}': {error}", param=name) from error
 
 
 def model_part(body: bytes, request: InboundRequest) -> multipart.Field | None:
-    """Where a multipart body names its model. Raises BadRequest where that is no text."""
+    """Where a multipart body names its model. Raises BadRequest where that is no text, or two: which one counts, another
+    reader may see another way."""
     try:
-        return multipart.find(body, get(request.headers, "content-type") or "", "model")
+        parts = tuple(multipart.fields(body, get(request.headers, "content-type") or "", "model"))
     except UnicodeDecodeError as error:
         raise BadRequest(f"Invalid value for 'model': {error}", param="model") from error
+    if len(parts) > 1:
+        raise BadRequest("'model' stands in the form more than once.", param="model")
+    return parts[0] if parts else None
 
 
 def _named_model(form: Form, request: InboundRequest, body: bytes, fields: Fields) -> str | None:
@@ -127,7 +137,7 @@ def _json_fields(body: bytes, *, required: bool) -> Fields:
     if not body and not required:
         return {}
     try:
-        return msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        return json_text.decode(body, dict[str, msgspec.Raw])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"The request body is not a JSON object: {error}", code="invalid_json") from error
 
@@ -144,5 +154,10 @@ def _stores(by_default: bool | None, stated: bool | None) -> bool:
     return by_default if stated is None else stated
 
 
+def parameter_name(pair: str) -> str:
+    """What a server takes for the name in `name=value`, whose raw form may be percent-encoded."""
+    return unquote_plus(pair.partition("=")[0]).lower()
+
+
 def _query_value(query: str, name: str) -> str | None:
-    return next((value for key, _, value in (pair.partition("=") for pair in query.split("&")) if key == name), None)
+    return next((pair.partition("=")[2] for pair in query.split("&") if parameter_name(pair) == name), None)

@@ -8,6 +8,7 @@ GatewayError
 ├── NotFound              404  no such URL, model or object
 ├── UnknownOperation      404  the catalogue does not know it, and it is not to be forwarded
 ├── MethodNotAllowed      405  right URL, wrong method
+├── RequestTimeout        408  the request body did not come in time
 ├── Conflict              409  the thing's state does not allow this
 ├── PreconditionFailed    412  the thing is not as If-Match or If-None-Match supposes
 ├── PayloadTooLarge       413  more than the configured limit
@@ -79,6 +80,12 @@ class MethodNotAllowed(GatewayError):
     status = 405
     type = "invalid_request_error"
     default_code = "method_not_supported"
+
+
+class RequestTimeout(GatewayError):
+    status = 408
+    type = "invalid_request_error"
+    default_code = "request_timeout"
 
 
 class Conflict(GatewayError):

@@ -27,6 +27,11 @@ HOP_BY_HOP = frozenset(
 CREDENTIALS = frozenset({"authorization", "api-key", "cookie", "ocp-apim-subscription-key", "x-functions-key"})
 """A client's own secrets. They end here."""
 
+CREDENTIAL_PARAMETERS = frozenset(
+    {"access_token", "api-key", "api_key", "apikey", "code", "key", "subscription-key", "token"}
+)
+"""Under which names keys are put into queries, in lower case. Ours is not looked for there; a client may send it all the same."""
+
 _OURS_IN_REQUESTS = frozenset(
     {
         "host",

@@ -4,9 +4,14 @@ Rule: only the field's own bytes change; files, however large, are passed over a
 """
 
 import re
+from collections.abc import Iterator
 
 import msgspec
 
+_BLANK = b"\r\n\r\n"
+_END_OF_NAME = rb'"?[ \t]*(?=[;\r\n]|$)'
+_MOST_PARTS = 1000
+_LONGEST_HEAD = 4096
 _BOUNDARY = re.compile(r'boundary=(?:"([^"]{1,70})"|([^\s;,"]{1,70}))', re.IGNORECASE)
 
 
@@ -20,17 +25,33 @@ class Field(msgspec.Struct, frozen=True):
 
 def find(body: bytes, content_type: str, name: str) -> Field | None:
     """The first text field `name`; None where there is none, or the body is not multipart. Raises UnicodeDecodeError."""
+    return next(fields(body, content_type, name), None)
+
+
+def fields(body: bytes, content_type: str, name: str) -> Iterator[Field]:
+    """Every text field `name`, in order. Raises UnicodeDecodeError."""
     delimiter = _delimiter(content_type)
     if delimiter is None:
-        return None
-    escaped = re.escape(delimiter)
-    disposition = (
-        rb'content-disposition:[^\r\n]*;[ \t]*name="?' + re.escape(name.encode()) + rb'"?[ \t]*(?=[;\r])[^\r\n]*\r\n'
-    )
-    headers = rb"(?:[^\r\n]+\r\n)*?" + disposition + rb"(?:[^\r\n]+\r\n)*\r\n"
-    part = re.compile(escaped + rb"\r\n" + headers + rb"(?P<value>[^\r\n]*)\r\n" + escaped, re.IGNORECASE)
-    found = part.search(body)
-    return Field(found["value"].decode(), *found.span("value")) if found else None
+        return
+    named = re.compile(rb'content-disposition:[^\r\n]*?;[ \t]*name="?' + re.escape(name.encode()) + _END_OF_NAME, re.I)
+    for start, end in _heads(body, delimiter):
+        value = end + len(_BLANK)
+        ends = body.find(b"\r\n", value)
+        if named.search(body, start, end) and body.startswith(delimiter, ends + 2):
+            yield Field(body[value:ends].decode(), value, ends)
+
+
+def _heads(body: bytes, delimiter: bytes) -> Iterator[tuple[int, int]]:
+    """Where the headers of each part stand. A form of a hostile shape is not looked at further than takes no time."""
+    start = 0
+    for _ in range(_MOST_PARTS):
+        start = body.find(delimiter + b"\r\n", start)
+        if start < 0:
+            return
+        start += len(delimiter)
+        end = body.find(_BLANK, start, start + _LONGEST_HEAD)
+        if end >= 0:
+            yield start, end
 
 
 def replaced(body: bytes, field: Field, value: str) -> bytes:

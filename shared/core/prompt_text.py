@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from shared.core import json_text
 from shared.core.operations import Form, Operation
 
 type _Json = Mapping[str, Any]
@@ -46,12 +47,12 @@ def prompt_text(operation: Operation, body: bytes) -> tuple[Message, ...]:
     if operation.form is not Form.JSON:
         return ()
     try:
-        fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        fields: Mapping[str, msgspec.Raw] = json_text.decode(body, dict[str, msgspec.Raw])
         return tuple(
             message
             for name in _PROMPT_FIELDS
             if name in fields
-            for message in _messages(name, msgspec.json.decode(fields[name]))
+            for message in _messages(name, json_text.decode(fields[name]))
         )
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ()

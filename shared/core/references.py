@@ -29,7 +29,12 @@ _KINDS: dict[str, timedelta | None] = {
     "vsfb": None,
 }
 
-_ID = re.compile(rb'"((?:' + "|".join(sorted(_KINDS, key=len, reverse=True)).encode() + rb')[-_][A-Za-z0-9_-]{6,200})"')
+_ANY_ID = rb"((?:" + "|".join(sorted(_KINDS, key=len, reverse=True)).encode() + rb")[-_][A-Za-z0-9_-]{6,200})"
+_ID = re.compile(rb'"' + _ANY_ID + rb'"')
+_ID_FIELD = re.compile(rb"\r\n\r\n" + _ANY_ID + rb"\r\n--")
+_JSON_OBJECT = re.compile(rb"\s*\{")
+_ESCAPED = re.compile(rb"\\u00(2[dD]|3[0-9]|[46][1-9a-fA-F]|[57][0-9aA]|5[fF])")
+"""A letter, digit, dash or underscore: what an id consists of."""
 
 
 class StoredObject(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,13 +46,17 @@ class StoredObject(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def ids_in(content: bytes) -> frozenset[str]:
-    """The ids that stand in a JSON text. An id written with escapes (`\\u0066ile-...`) is found too."""
+    """The ids that stand in a JSON text. An id written with escapes (`\\u0066ile-...`) is found too, and so are those in a
+    text that is not quite JSON: an upstream may be less strict than we are."""
     if b"\\u00" in content:
-        try:
-            content = msgspec.json.encode(msgspec.json.decode(content))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return frozenset()
+        content = _ESCAPED.sub(lambda found: bytes.fromhex(found[1].decode()), content)
     return frozenset(found.decode() for found in _ID.findall(content))
+
+
+def ids_in_form(body: bytes) -> frozenset[str]:
+    """The ids that are fields of a multipart body; and those of a body that is JSON after all, as some operations allow."""
+    in_json = ids_in(body) if _JSON_OBJECT.match(body) else frozenset()
+    return in_json | frozenset(found.decode() for found in _ID_FIELD.findall(body))
 
 
 def lifetime(object_id: str) -> timedelta | None:

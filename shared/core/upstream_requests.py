@@ -3,18 +3,29 @@
 Rule: built afresh for each attempt; nothing is changed in place, and bytes that need no change are passed on as they came.
 """
 
+import re
 from urllib.parse import quote
 
 import msgspec
 
 from shared.core import multipart
-from shared.core.calls import Call, field, model_part
+from shared.core.calls import Call, field, model_part, parameter_name
 from shared.core.configuration import Target, Upstream, UpstreamAuth, UpstreamKind
-from shared.core.headers import Headers, for_upstream, get
+from shared.core.headers import CREDENTIAL_PARAMETERS, Headers, for_upstream, get
 from shared.core.operations import Form, UrlStyle
 
 _USAGE_CHUNKS_SINCE = "2024-09-01-preview"
 """The first Azure api-version that knows `stream_options.include_usage`."""
+_OURS_IN_QUERIES = CREDENTIAL_PARAMETERS | {"api-version"}
+_READ_FIELDS = tuple(
+    f'"{name}"'.encode()
+    for name in (
+        *("model", "stream", "stream_options", "store", "n"),
+        *("max_tokens", "max_completion_tokens", "max_output_tokens"),
+    )
+)
+_ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")
+_LONGEST_SEARCHED = 1024 * 1024
 
 
 class UpstreamRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +58,7 @@ def upstream_request(call: Call, target: Target, credential: str) -> UpstreamReq
 
 
 def _url(call: Call, target: Target) -> str:
-    query = [pair for pair in call.request.query.split("&") if pair and not pair.startswith("api-version=")]
+    query = [pair for pair in call.request.query.split("&") if pair and parameter_name(pair) not in _OURS_IN_QUERIES]
     if target.upstream.kind is UpstreamKind.AZURE:
         query.insert(0, f"api-version={_api_version(call, target)}")
     return target.upstream.url + _prefix(call, target) + call.route.path + (f"?{'&'.join(query)}" if query else "")
@@ -99,7 +110,18 @@ def _body(call: Call, target: Target, *, asks_usage: bool) -> bytes:
     if asks_usage:
         options = field(call.fields, "stream_options", dict[str, msgspec.Raw]) or {}
         changes["stream_options"] = msgspec.Raw(msgspec.json.encode(options | {"include_usage": True}))
-    return msgspec.json.encode({**call.fields, **changes}) if changes else call.body
+    is_rewritten = changes or (call.fields and _may_repeat_a_name(call.body))
+    return msgspec.json.encode({**call.fields, **changes}) if is_rewritten else call.body
+
+
+def _may_repeat_a_name(body: bytes) -> bool:
+    """Whether a field that we have read may stand in the body twice, where an upstream could read another than we did:
+    another model than the client may use, say. A large body is not searched."""
+    return (
+        len(body) > _LONGEST_SEARCHED
+        or any(body.count(name) > 1 for name in _READ_FIELDS)
+        or _ESCAPED_LETTER.search(body) is not None
+    )
 
 
 def _multipart_body(call: Call, target: Target) -> bytes:

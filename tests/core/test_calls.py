@@ -42,6 +42,10 @@ URLS = {
     ("azure", "", AZURE): f"{HOST}/openai/deployments/dep/chat/completions?api-version=2024-10-21",
     ("azure", "api-version=", AZURE): f"{HOST}/openai/deployments/dep/chat/completions?api-version=2024-10-21",
     ("azure", "x=1&api-version=v&y=2", AZURE): f"{HOST}/openai/deployments/dep/chat/completions?api-version=v&x=1&y=2",
+    ("azure", "API%2DVersion=v", AZURE): f"{HOST}/openai/deployments/dep/chat/completions?api-version=v",
+    ("openai", "x=1&api-key=tg-k&Api%2DKey=k&code=c&subscription-key=k&codec=y", OPENAI): (
+        f"{HOST}/chat/completions?x=1&codec=y"
+    ),
     ("azure-v1", "", OPENAI): f"{HOST}/chat/completions",
     (
         "azure-v1",
@@ -264,7 +268,6 @@ BAD = {
     "model empty": (b'{"model":""}', "model"),
     "model not a text": (b'{"model":1}', "model"),
     "model not UTF-8": (b'{"model":"\xff"}', "model"),
-    "a lone surrogate, wherever it is": (b'{"model":"m","x":"\\ud800"}', None),
     "stream not a boolean": (b'{"model":"m","stream":"yes"}', "stream"),
     "stream_options not an object": (b'{"model":"m","stream_options":[]}', "stream_options"),
     "include_usage not a boolean": (b'{"model":"m","stream_options":{"include_usage":1}}', "stream_options"),
@@ -277,3 +280,49 @@ def test_a_body_that_cannot_be_routed_is_refused_with_the_field_that_is_wrong(bo
     with pytest.raises(BadRequest) as caught:
         call(body)
     assert caught.value.param == param
+
+
+def test_a_query_that_no_http_client_could_send_on_is_refused() -> None:
+    with pytest.raises(BadRequest):
+        call(BODY, inbound(query="x=" + "a" * 33_000))
+
+
+HALF = b'{"messages":[{"role":"user","content":"\\ud83d"}],"model":"gpt-4o"}'
+
+
+def test_half_a_surrogate_pair_is_the_upstreams_to_judge() -> None:
+    request = upstream_request(call(HALF), target(OPENAI, "gpt-4o"), "upstream-key")
+    assert request.body == HALF
+    renamed = upstream_request(call(HALF), target(OPENAI, "dep"), "upstream-key")
+    assert renamed.body == HALF.replace(b"ud83d", b"ufffd").replace(b"gpt-4o", b"dep")
+
+
+REPEATED = {
+    "the model": (
+        b'{"model":"gpt-5","messages":[],"model":"gpt-4o"}',
+        b'{"model":"gpt-4o","messages":[]}',
+    ),
+    "the model, disguised": (
+        b'{"mode\\u006c":"gpt-5","model":"gpt-4o"}',
+        b'{"model":"gpt-4o"}',
+    ),
+    "the most it may produce": (
+        b'{"model":"gpt-4o","max_tokens":9999,"max_tokens":1}',
+        b'{"model":"gpt-4o","max_tokens":1}',
+    ),
+}
+
+
+@pytest.mark.parametrize(("body", "expected"), REPEATED.values(), ids=REPEATED.keys())
+def test_a_field_that_stands_twice_reaches_the_upstream_as_it_was_read(body: bytes, expected: bytes) -> None:
+    """Where an upstream took the other one, a client could have a model that it may not use."""
+    made = call(body)
+    assert made.model == "gpt-4o"
+    assert upstream_request(made, target(OPENAI, "gpt-4o"), "upstream-key").body == expected
+
+
+def test_a_form_with_two_models_is_refused() -> None:
+    part = b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\n%b\r\n'
+    form = inbound("/v1/audio/transcriptions", content_type="multipart/form-data; boundary=b")
+    with pytest.raises(BadRequest, match="more than once"):
+        call(part % b"whisper-1" + part % b"gpt-5" + b"--b--", form)

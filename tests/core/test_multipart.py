@@ -41,6 +41,20 @@ def test_a_field_is_found_wherever_it_stands(body: bytes) -> None:
     assert multipart.replaced(body, found, "o4-mini") == body.replace(b"gpt-4o", b"o4-mini", 1)
 
 
+HOSTILE = {
+    "endless headers of one part": b"--b\r\n" + b'content-disposition: form-data; name="model"\r\n' * 200_000,
+    "endless parts": b"--b\r\n" * 1_000_000,
+    "an endless header": b"--b\r\ncontent-disposition: " + b"; name=model" * 500_000 + b"\r\n\r\nv\r\n",
+}
+
+
+@pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE.keys())
+@pytest.mark.timeout(10)
+def test_a_form_that_was_made_to_take_long_takes_no_time(body: bytes) -> None:
+    """Megabytes, for which time grows with their square where a parser goes back."""
+    assert multipart.find(body, TYPE, "model") is None
+
+
 MISSING = {
     "no such field": (FILE + OTHER + END, TYPE),
     "the name of another's value": (part(b'Content-Disposition: form-data; name="n"', b'name="model"') + END, TYPE),
