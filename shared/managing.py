@@ -14,6 +14,7 @@ import msgspec
 from azure.core.exceptions import AzureError, HttpResponseError
 
 from shared.clients import Directory
+from shared.core.claims import clash
 from shared.core.configuration import Client, Configuration
 from shared.core.directory import KeyView, Source, StoredKey, clients_of, keys_of, view_of
 from shared.core.document_problems import explained
@@ -95,10 +96,13 @@ class Management:
     async def put_client(
         self, client_id: str, body: bytes, *, if_match: str | None = None, if_none_match: str | None = None
     ) -> tuple[ClientView, bool]:
-        """The client as it now is, and whether it is new. Raises BadRequest, PreconditionFailed."""
+        """The client as it now is, and whether it is new. Raises BadRequest, Conflict, PreconditionFailed."""
         client = _client(client_id, body)
         await self._directory.refresh()
-        is_new = client_id not in clients_of(self._configuration, self._directory.stored)
+        known = clients_of(self._configuration, self._directory.stored)
+        if problem := clash(client, known.values()):
+            raise Conflict(problem)
+        is_new = client_id not in known
         if if_none_match is not None and not is_new:
             raise PreconditionFailed(f"The client '{client_id}' exists already. To change it, leave If-None-Match out.")
         try:

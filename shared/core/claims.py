@@ -93,6 +93,15 @@ def members_of(clients: Iterable[Client]) -> Members:
     return found
 
 
+def clash(client: Client, others: Iterable[Client]) -> str | None:
+    """What of this client's already means another, in words; None: nothing."""
+    taken = members_of(other for other in others if other.id != client.id)
+    for (kind, name), _ in members_of((client,)).items():
+        if (kind, name) in taken:
+            return f"{kind}: '{name}' already means the client '{taken[kind, name][1].id}'."
+    return None
+
+
 def client_of(claims: Claims, members: Members) -> Client | None:
     """The client that is meant; None: nobody that we know."""
     for kind, names in (("apps", claims.apps), ("groups", claims.groups), ("roles", claims.roles)):

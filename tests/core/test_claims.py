@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from shared.core.claims import Claims, claims_of, client_of, is_current, members_of, principal_claims
+from shared.core.claims import Claims, claims_of, clash, client_of, is_current, members_of, principal_claims
 from shared.core.configuration import Client
 
 CLIENTS = (
@@ -41,6 +41,19 @@ PAYLOADS: dict[str, tuple[dict[str, Any], str | None]] = {
 def test_a_token_means_a_client(payload: dict[str, Any], client_id: str | None) -> None:
     client = client_of(claims_of(payload), MEMBERS)
     assert (client.id if client else None) == client_id
+
+
+CLASHES: dict[str, tuple[Client, str | None]] = {
+    "an app of another": (Client(id="new", apps=("APP-1",)), "apps: 'app-1' already means the client 'first'."),
+    "a role of another": (Client(id="new", roles=("Writer",)), "roles: 'Writer' already means the client 'second'."),
+    "its own": (Client(id="first", apps=("app-1",)), None),
+    "none": (Client(id="new"), None),
+}
+
+
+@pytest.mark.parametrize(("client", "problem"), CLASHES.values(), ids=CLASHES.keys())
+def test_what_means_one_client_cannot_mean_another(client: Client, problem: str | None) -> None:
+    assert clash(client, (CLIENTS[0], Client(id="second", roles=("Writer",)))) == problem
 
 
 INSTANTS: dict[str, tuple[dict[str, Any], bool]] = {

@@ -171,6 +171,18 @@ async def test_the_role_administrates(stack: Stack, issuer: Issuer) -> None:
     assert (await get(stack, "/usage", bearer(issuer.token(azp="stranger")))).status_code == 401
 
 
+async def test_an_app_cannot_be_given_to_two_clients(stack: Stack, issuer: Issuer) -> None:
+    admin = bearer(issuer.token(roles=["Tollgate.Admin"]))
+    async with httpx.AsyncClient(base_url=stack.host.base_url, headers=admin, timeout=30) as http:
+        refused = await http.put("/manage/clients/new", json={"apps": ["APP-1"]})
+        taken = await http.put("/manage/clients/new", json={"apps": ["app-9"], "networks": ["127.0.0.0/8"]})
+    assert (refused.status_code, taken.status_code) == (409, 201)
+    assert "already means the client 'by-app'" in refused.json()["error"]["message"]
+    answer = await chat(stack, bearer(issuer.token(azp="app-9")) | {"x-azure-socketip": "127.0.0.1:50123"})
+    assert answer.status_code == 200
+    assert (await record_of(stack, answer)).client_id == "new"
+
+
 async def test_an_upstream_is_shown_the_identitys_token_and_no_token_of_the_client(
     stack: Stack, simulator: Simulator, issuer: Issuer, endpoint: IdentityEndpoint
 ) -> None:
