@@ -102,7 +102,7 @@ class Answering:
         first_byte_at = self._now()
 
         async def close(relay: Relay) -> None:
-            self._end(exchange, relay.tap.reading, relay.error)
+            self._end(exchange, relay.tap.reading, is_broken=relay.is_broken)
             response = b"".join(relay.received)
             await self._remember(exchange, response)
             ending = Ending(
@@ -145,7 +145,7 @@ class Answering:
         body, error = await _read(exchange.response, exchange.deadline)
         operation, served = exchange.call.route.operation, exchange.served
         reading = read_body(operation, body, exchange.encoding)
-        self._end(exchange, reading, error)
+        self._end(exchange, reading, is_broken=error is not None)
         if operation.lists and not error:
             body = await stickiness.only_own(exchange.call, body, self._objects)
         await self._remember(exchange, body)
@@ -163,10 +163,10 @@ class Answering:
             raise UpstreamFailed("The upstream broke off in the middle of its answer.")
         return body
 
-    def _end(self, exchange: Exchange, reading: Reading, error: str | None) -> None:
+    def _end(self, exchange: Exchange, reading: Reading, *, is_broken: bool) -> None:
         """The deployment is free again, one that broke off has failed after all, and the client's limits know the usage."""
         self._limits.settle(exchange.admission, tokens=_tokens(reading.usage), money=None)
-        if error:
+        if is_broken:
             exchange.lease.judged(judge_error(sent=True, retry_unknown=False))
         exchange.lease.end()
 

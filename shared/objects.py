@@ -10,14 +10,16 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from datetime import datetime
 
-from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
+from azure.core.exceptions import AzureError, ResourceExistsError, ResourceNotFoundError
 from azure.data.tables.aio import TableClient
 
+from shared.core.errors import NotReady
 from shared.core.references import StoredObject, lifetime
 from shared.tables import Entity, create_if_missing, properties_of, value_of
 
 _ROW = "object"
 _CACHED = 10_000
+_AWAY = "Whose stored objects are cannot be told, because the gateway's storage account is away; try again later."
 
 
 class Objects:
@@ -28,17 +30,19 @@ class Objects:
         self._cache: OrderedDict[str, StoredObject] = OrderedDict()
 
     async def find(self, object_id: str) -> StoredObject | None:
-        """The object, or None where it is unknown."""
+        """The object, or None where it is unknown. Raises NotReady."""
         if cached := self._cache.get(object_id):
             return cached
         try:
             entity = await self._table.get_entity(object_id, _ROW)
         except ResourceNotFoundError:
             return None
+        except AzureError as error:
+            raise NotReady(_AWAY) from error
         return self._remember(value_of(entity, StoredObject, {"object_id": object_id}))
 
     async def register(self, objects: Iterable[StoredObject], now: datetime) -> None:
-        """Keeps objects that are new. One that is known keeps its owner."""
+        """Keeps objects that are new. One that is known keeps its owner. Raises NotReady."""
         for stored in objects:
             if stored.object_id in self._cache:
                 continue
@@ -50,6 +54,8 @@ class Objects:
                 await self._table.create_entity(entity)
             except ResourceExistsError:
                 await self.find(stored.object_id)
+            except AzureError as error:
+                raise NotReady(_AWAY) from error
             else:
                 self._remember(stored)
 

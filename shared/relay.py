@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import msgspec
 
 from shared.core.call_record import Outcome
-from shared.core.errors import GatewayError, UpstreamFailed, to_openai_json
+from shared.core.errors import GatewayError, NotReady, UpstreamFailed, to_openai_json
 from shared.core.tap import PassTap, StreamTap
 from shared.upstream import UpstreamError, UpstreamResponse
 
@@ -53,6 +53,8 @@ class Relay:
         self.error: str | None = None
         self.is_cut_short = False
         """Whether the upstream ended, in good order, before its terminal event."""
+        self.is_broken = False
+        """Whether the upstream broke off, or took too long."""
         self.was_stopped = False
         """Whether the upstream was not read to its end, because the client had gone."""
         self._failure: GatewayError | None = None
@@ -116,6 +118,9 @@ class Relay:
             await self._close(self)
         except GatewayError as error:
             self._failure = error
+        except Exception:  # noqa: BLE001 - a defect of ours must not leave the client waiting
+            _log.exception("call not closed")
+            self._failure = NotReady("The call was served but could not be recorded; try again later.")
         if self._failure is None:
             self._for_client += self._held
         elif self.tap.tells_errors:
@@ -151,6 +156,7 @@ class Relay:
         self._arrived.set()
 
     def _failed(self, reason: str) -> None:
+        self.is_broken = True
         self.error = reason
         self._failure = UpstreamFailed("The upstream broke off in the middle of its answer.")
         if self.outcome is Outcome.COMPLETED:

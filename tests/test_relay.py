@@ -293,3 +293,9 @@ async def test_a_silent_stream_gets_comments_but_never_inside_an_event() -> None
     response.send(None)
     assert {chunk async for chunk in chunks} <= {HEARTBEAT}
     await relay.finish()
+
+
+async def test_a_defect_while_closing_does_not_leave_the_client_waiting() -> None:
+    relay = relay_of(ScriptedResponse(HELLO, DONE, None), Record(failure=RuntimeError("defect")))
+    body = await all_of(relay)
+    assert error_of(body, HELLO)["code"] == "gateway_not_ready"
