@@ -96,7 +96,7 @@ def members_of(clients: Iterable[Client]) -> Members:
 def clash(client: Client, others: Iterable[Client]) -> str | None:
     """What of this client's already means another, in words; None: nothing."""
     taken = members_of(other for other in others if other.id != client.id)
-    for (kind, name), _ in members_of((client,)).items():
+    for kind, name in members_of((client,)):
         if (kind, name) in taken:
             return f"{kind}: '{name}' already means the client '{taken[kind, name][1].id}'."
     return None
