@@ -99,6 +99,20 @@ class Relay:
 
     async def _run(self) -> None:
         try:
+            await self._read_all()
+        finally:
+            self._is_reading = False
+            await self._response.close()
+        await self._end_call()
+        if self._failure is None:
+            self._for_client += self._held
+        elif self.tap.tells_errors:
+            self._for_client.append(self._error_event(self._failure))
+        asyncio.get_running_loop().call_soon(self._arrived.set)  # once this task is done
+
+    async def _read_all(self) -> None:
+        """Reads the upstream; how that ended is in `outcome`, `error` and `_failure`."""
+        try:
             async with asyncio.timeout_at(self._timing.deadline):
                 await self._read()
         except UpstreamError as error:
@@ -111,9 +125,8 @@ class Relay:
         except Exception as error:  # noqa: BLE001 - a defect of ours must not leave the client waiting and the call open
             _log.exception("relay failed")
             self._failed(f"unexpected: {error!r}")
-        finally:
-            self._is_reading = False
-            await self._response.close()
+
+    async def _end_call(self) -> None:
         try:
             await self._close(self)
         except GatewayError as error:
@@ -121,11 +134,6 @@ class Relay:
         except Exception:  # noqa: BLE001 - a defect of ours must not leave the client waiting
             _log.exception("call not closed")
             self._failure = NotReady("The call was served but could not be recorded; try again later.")
-        if self._failure is None:
-            self._for_client += self._held
-        elif self.tap.tells_errors:
-            self._for_client.append(self._error_event(self._failure))
-        asyncio.get_running_loop().call_soon(self._arrived.set)  # once this task is done
 
     async def _read(self) -> None:
         chunks = self._response.chunks()
