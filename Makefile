@@ -1,6 +1,6 @@
 # Each target is a line or two; what they do is in devtools/ and pyproject.toml.
 .DEFAULT_GOAL := help
-.PHONY: help install run test check lock clean
+.PHONY: help install run kql test check lock clean
 
 PYTHON := .venv/bin/python
 COMPILE := UV_SYSTEM_CERTS=true PATH="$$PATH:.local/tools/bin" uv pip compile --universal --python-version 3.13 --generate-hashes --no-header -q
@@ -13,6 +13,9 @@ install: ## Make .venv and node_modules ready (every target below does so first)
 
 run: install ## Start the gateway and all it needs; Ctrl-C stops everything
 	@$(PYTHON) -m devtools.run --stop-with-parent
+
+kql: install ## Ask the archive in KQL: a prompt, or QUERY='Calls | count'
+	@$(PYTHON) -m devtools.kql $(if $(QUERY),--query "$$QUERY")
 
 test: install ## Run all tests
 	$(PYTHON) -m pytest

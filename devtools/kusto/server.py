@@ -60,14 +60,20 @@ class KustoServer:
     """A cluster with one database on 127.0.0.1, as an async context manager.
 
     storage_connection_string: where queued ingestion passes through; without it only streaming ingestion works.
+    store: a database that exists already; it is closed with the server.
     """
 
     def __init__(
-        self, *, storage_connection_string: str | None = None, database: str = "tollgate", port: int = 0
+        self,
+        *,
+        storage_connection_string: str | None = None,
+        database: str = "tollgate",
+        port: int = 0,
+        store: Store | None = None,
     ) -> None:
         self.database = database
         self.faults = Faults()
-        self._store = Store()
+        self._store = store or Store()
         self._storage = storage_connection_string
         self._resources: list[tuple[str, str]] = []
         self._changed = asyncio.Condition()

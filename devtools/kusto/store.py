@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -130,6 +131,21 @@ class Store:
             self._duckdb.execute(f'DROP TABLE temp."{table_name}"')
         table.tags.update(tags)
         return len(rows)
+
+    def load(self, table_name: str, files: Sequence[Path]) -> None:
+        """Add rows from files whose lines are JSON objects with the table's columns: no mapping, no policies, and fast."""
+        columns = {name: _DUCKDB_TYPES[kind] for name, kind in self._table(table_name).columns.items()}
+        texts = [name for name, kind in columns.items() if kind == "VARCHAR"]
+        replaced = ", ".join(f'coalesce("{name}", \'\') AS "{name}"' for name in texts)  # Kusto has no null string
+        self._duckdb.execute(
+            f'INSERT INTO "{table_name}" BY NAME SELECT * REPLACE ({replaced}) FROM'
+            " read_json($1, format = 'newline_delimited', columns = $2, maximum_object_size = 67108864)",
+            [[str(file) for file in files], columns],
+        )
+
+    def retain(self, table_name: str, column: str, values: Iterable[str]) -> None:
+        """Take out the rows whose column has none of these values."""
+        self._duckdb.execute(f'DELETE FROM "{table_name}" WHERE NOT list_contains(?, "{column}")', [list(values)])
 
     def rows(self, table_name: str) -> list[dict[str, Any]]:
         """All rows of a table; dynamic values as JSON text."""

@@ -45,7 +45,7 @@ FAULTY: dict[str, tuple[str, str]] = {
     ),
     "a type that there is not": (".create-merge table T (A: strng)", "KS"),
     "a command that there is not": (".create-mrge table T (A: string)", "KS"),
-    "a form of .create that nobody looks into": (".create-or-alter function F { Calls }\n\n.create function G() { Calls }", "X100"),
+    "a form of .create that nobody looks into": (".create function G() { Calls }", "X100"),
     "a mapping that is no JSON": (MAPPING % "{", "X201"),
     "a mapping of an unknown table": (MAPPING.partition("\n\n")[2] % A, "X200"),
     "a mapping to a column that there is not": (MAPPING % f'{A}, {B}, {A.replace("A", "C")}', "X202"),

@@ -153,8 +153,8 @@ LLM_LOG = """ApiVersion:string _BilledSize:real CompletionTokens:int Correlation
     RequestMessages:dynamic _ResourceId:string ResponseMessages:dynamic SequenceNumber:int SourceSystem:string
     _SubscriptionId:string TenantId:string TimeGenerated:datetime TotalTokens:int Type:string"""
 USAGE_RECORD = """id timestamp appId subscriptionId productName targetService model gatewayName gatewayRegion aiGatewayId
-    RequestIp operationName sessionId endUserId backendId routeLocation routeName deploymentName promptTokens responseTokens totalTokens
-    EventProcessedUtcTime PartitionId EventEnqueuedUtcTime"""
+    RequestIp operationName sessionId endUserId backendId routeLocation routeName deploymentName promptTokens
+    responseTokens totalTokens EventProcessedUtcTime PartitionId EventEnqueuedUtcTime"""
 
 
 def test_the_llm_log_has_exactly_the_columns_of_api_management(kusto: KustoServer) -> None:
