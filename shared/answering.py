@@ -6,10 +6,12 @@ all of it, and so is the ownership of the objects that it speaks of.
 
 import asyncio
 import logging
+import zlib
 from collections.abc import Callable
 from datetime import datetime
 
 import msgspec
+from azure.core.exceptions import AzureError
 
 from shared import stickiness
 from shared.core.accounting import Ending, Served, close_record
@@ -17,8 +19,9 @@ from shared.core.archive import ArchivedCall
 from shared.core.call_record import CallRecord, Outcome
 from shared.core.calls import Call
 from shared.core.configuration import OnDisconnect
+from shared.core.content_encoding import decoded
 from shared.core.content_policy import kept
-from shared.core.errors import NotReady, UpstreamFailed
+from shared.core.errors import GatewayError, NotReady, UpstreamFailed
 from shared.core.headers import get
 from shared.core.tap import PassTap, StreamTap, read_body
 from shared.core.usage import Reading, TokenUsage
@@ -72,16 +75,20 @@ class Answering:
 
     async def answer(self, exchange: Exchange) -> bytes | Relay:
         """What the client gets. Raises UpstreamFailed, or NotReady where the end could not be recorded."""
-        if exchange.media_type == "application/json":
+        if exchange.media_type == "application/json" or exchange.call.route.operation.lists:
             return await self._whole(exchange)
+        await self._remember(exchange, exchange.response.peeked)  # a response can be asked for while it streams
         return self._relayed(exchange)
 
     async def close(self, call: Call, record: CallRecord, ending: Ending) -> None:
         """Makes the end of a call durable. Raises NotReady where that cannot be had."""
         closed = ArchivedCall(record=close_record(call, record, ending), request=call.body, response=ending.response)
         try:
-            await self._publisher.closed(kept(call, closed))
-        except TransportDown as error:
+            if call.upload and await call.upload.finish(closed.record, ending.response):
+                await self._publisher.archived(closed.record)
+            else:
+                await self._publisher.closed(kept(call, closed))
+        except (TransportDown, AzureError) as error:
             _log.error("call not recorded as closed", extra={"call_id": call.call_id, "reason": str(error)})
             if self._settings.allow_unrecorded:
                 return
@@ -146,8 +153,8 @@ class Answering:
         operation, served = exchange.call.route.operation, exchange.served
         reading = read_body(operation, body, exchange.encoding)
         self._end(exchange, reading, is_broken=error is not None)
-        if operation.lists and not error:
-            body = await stickiness.only_own(exchange.call, body, self._objects)
+        if operation.lists and not error and served.status < 300:
+            body = await stickiness.only_own(exchange.call, body, exchange.encoding, self._objects)
         await self._remember(exchange, body)
         ending = Ending(
             outcome=await _outcome(exchange, error),
@@ -171,9 +178,17 @@ class Answering:
         exchange.lease.end()
 
     async def _remember(self, exchange: Exchange, answer: bytes) -> None:
-        target = exchange.served.target
-        if exchange.call.stores and target and exchange.served.status < 300 and not exchange.call.route.operation.lists:
-            await stickiness.remember(exchange.call, target, answer, self._objects, self._now())
+        """The answer's objects become the client's. Where that fails it has lost those, but not the answer."""
+        call, served = exchange.call, exchange.served
+        if not (call.stores and served.target and served.status < 300) or call.route.operation.lists:
+            return
+        if exchange.media_type not in ("application/json", "text/event-stream"):
+            return  # a file's content speaks of whatever its author wrote
+        try:
+            plain = decoded(answer, exchange.encoding)
+            await stickiness.remember(call, served.target, plain, self._objects, self._now())
+        except (GatewayError, zlib.error) as error:
+            _log.error("objects not remembered", extra={"call_id": call.call_id, "reason": str(error)})
 
 
 def _stream_outcome(relay: Relay) -> Outcome:

@@ -3,15 +3,17 @@
 Rule: the resource, not the deployment, holds an object. What belongs to another client is not found, wherever its id stands.
 """
 
+import zlib
 from datetime import datetime
 
 import msgspec
 
 from shared.core.calls import Call
 from shared.core.configuration import Client, Pool, Target
-from shared.core.errors import BadRequest, NotFound
+from shared.core.content_encoding import decoded, encoded
+from shared.core.errors import BadRequest, NotFound, UpstreamFailed
 from shared.core.operations import Form
-from shared.core.references import StoredObject, ids_in, ids_in_form
+from shared.core.references import StoredObject, ids_in, ids_in_form, ids_in_path
 from shared.objects import Objects
 
 _MOST_NAMED = 1000
@@ -24,10 +26,10 @@ async def upstream_of(call: Call, objects: Objects) -> str | None:
     Raises NotFound for an object that is not the client's, BadRequest where the objects live apart.
     """
     upstreams = set()
-    if call.route.object_id is not None:
-        stored = await objects.find(call.route.object_id)
+    for object_id in _in_path(call):
+        stored = await objects.find(object_id)
         if stored is None:
-            raise _not_found(call.route.object_id)
+            raise _not_found(object_id)
         upstreams.add(_own(stored, call.client).upstream)
     for object_id in _named(call):
         if stored := await objects.find(object_id):
@@ -35,6 +37,13 @@ async def upstream_of(call: Call, objects: Objects) -> str | None:
     if len(upstreams) > 1:
         raise BadRequest("The objects that this request names are on different upstreams and cannot be used together.")
     return upstreams.pop() if upstreams else None
+
+
+def _in_path(call: Call) -> frozenset[str]:
+    """The ids in a call's path that decide whose it is: the first, or any where it is not known what they are."""
+    if call.route.operation.form is Form.ANY:
+        return ids_in_path(call.route.path)
+    return frozenset({call.route.object_id} if call.route.object_id is not None else ())
 
 
 def _named(call: Call) -> frozenset[str]:
@@ -60,21 +69,28 @@ def on_upstream(pool: Pool, upstream: str | None) -> Pool:
 
 
 async def remember(call: Call, target: Target, answer: bytes, objects: Objects, now: datetime) -> None:
-    """Notes the objects that an answer speaks of as the client's."""
+    """Notes the objects that an answer, decoded, speaks of as the client's.
+
+    Not those that the client named: they are its own already, or not its to claim.
+    """
     found = ids_in(answer)
+    new = found - ids_in(call.body) if found else found
     await objects.register(
-        (StoredObject(object_id=each, client_id=call.client.id, upstream=target.upstream.name) for each in found), now
+        (StoredObject(object_id=each, client_id=call.client.id, upstream=target.upstream.name) for each in new), now
     )
 
 
-async def only_own(call: Call, answer: bytes, objects: Objects) -> bytes:
-    """A list without the objects that are not the client's; as it came where they all are."""
+async def only_own(call: Call, answer: bytes, encoding: str | None, objects: Objects) -> bytes:
+    """A list without the objects that are not the client's, in the same encoding; as it came where they all are.
+
+    Raises UpstreamFailed for a list that cannot be read: it cannot be told whose it is.
+    """
     try:
-        fields = msgspec.json.decode(answer, type=dict[str, msgspec.Raw])
+        fields = msgspec.json.decode(decoded(answer, encoding), type=dict[str, msgspec.Raw])
         items = msgspec.json.decode(fields["data"], type=list[msgspec.Raw])
         ids = [msgspec.json.decode(item, type=_Item).id for item in items]
-    except (msgspec.DecodeError, UnicodeDecodeError, KeyError):
-        return answer  # no list: an error, say
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, zlib.error) as error:
+        raise UpstreamFailed("The upstream answered with a list that cannot be read.") from error
     owners = [await objects.find(object_id) for object_id in ids]
     own = [
         (object_id, item)
@@ -85,7 +101,7 @@ async def only_own(call: Call, answer: bytes, objects: Objects) -> bytes:
         return answer
     ends = {"first_id": own[0][0], "last_id": own[-1][0]} if own else {"first_id": None, "last_id": None}
     changed = {"data": [item for _, item in own]} | {name: end for name, end in ends.items() if name in fields}
-    return msgspec.json.encode({**fields, **changed})
+    return encoded(msgspec.json.encode({**fields, **changed}), encoding)
 
 
 class _Item(msgspec.Struct):

@@ -54,6 +54,11 @@ class UpstreamResponse:
             self._peeked.append(chunk)
             yield chunk
 
+    @property
+    def peeked(self) -> bytes:
+        """What was taken of the body so far to look at it."""
+        return b"".join(self._peeked)
+
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body as it comes, in its Content-Encoding. Raises UpstreamError where it breaks off."""
         for chunk in self._peeked:

@@ -3,6 +3,7 @@
 Rule: what cannot be read is left alone. The gateway offers upstreams no other encoding.
 """
 
+import gzip
 import zlib
 
 
@@ -15,3 +16,8 @@ def decoded(body: bytes, encoding: str | None) -> bytes:
     """A body's plain bytes; of one that was cut off, what there is. Raises zlib.error for what is not what it says."""
     inflate = decompressor(encoding)
     return inflate.decompress(body) if inflate else body
+
+
+def encoded(body: bytes, encoding: str | None) -> bytes:
+    """Plain bytes in the encoding that `decoded` read them from."""
+    return gzip.compress(body, mtime=0) if encoding == "gzip" else body

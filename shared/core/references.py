@@ -29,8 +29,12 @@ _KINDS: dict[str, timedelta | None] = {
     "vsfb": None,
 }
 
-_ANY_ID = rb"((?:" + "|".join(sorted(_KINDS, key=len, reverse=True)).encode() + rb")[-_][A-Za-z0-9_-]{6,200})"
+_ANY_ID = (
+    rb"((?:" + "|".join(sorted(_KINDS, key=len, reverse=True)).encode() + rb")[-_]"
+    rb"(?=[a-z_-]*[0-9A-Z])[A-Za-z0-9_-]{6,200})"  # random, and so not all small letters as the tool `file_search` is
+)
 _ID = re.compile(rb'"' + _ANY_ID + rb'"')
+_WHOLE_ID = re.compile(_ANY_ID.decode())
 _ID_FIELD = re.compile(rb"\r\n\r\n" + _ANY_ID + rb"\r\n--")
 _JSON_OBJECT = re.compile(rb"\s*\{")
 _ESCAPED = re.compile(rb"\\u00(2[dD]|3[0-9]|[46][1-9a-fA-F]|[57][0-9aA]|5[fF])")
@@ -57,6 +61,11 @@ def ids_in_form(body: bytes) -> frozenset[str]:
     """The ids that are fields of a multipart body; and those of a body that is JSON after all, as some operations allow."""
     in_json = ids_in(body) if _JSON_OBJECT.match(body) else frozenset()
     return in_json | frozenset(found.decode() for found in _ID_FIELD.findall(body))
+
+
+def ids_in_path(path: str) -> frozenset[str]:
+    """The ids that are segments of a path."""
+    return frozenset(filter(_WHOLE_ID.fullmatch, path.split("/")))
 
 
 def lifetime(object_id: str) -> timedelta | None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.core.references import ids_in, ids_in_form
+from shared.core.references import ids_in, ids_in_form, ids_in_path
 
 ID = "file-abc123XYZ"
 FOUND = {
@@ -25,6 +25,7 @@ NOT_FOUND = {
     "quoted within a text": rb'{"content":"see \"file-abc123XYZ\""}',
     "quoted with escapes": rb'{"content":"see \u0022file-abc123XYZ\u0022"}',
     "another kind": b'["note-abc123XYZ"]',
+    "the name of a tool": b'["file_search", "file_search_call", "run_terminal_command", "batch-of-things"]',
 }
 
 
@@ -49,3 +50,7 @@ def test_a_file_that_holds_ids_is_a_file() -> None:
         b'--b\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n{"a":"file-abc123XYZ"}\r\n--b--\r\n'
     )
     assert ids_in_form(part) == frozenset()
+
+
+def test_an_id_in_a_path_is_a_whole_segment() -> None:
+    assert ids_in_path(f"things/{ID}/vs_0123456789abcdef/file_search/x{ID}") == {ID, "vs_0123456789abcdef"}

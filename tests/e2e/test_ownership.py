@@ -1,0 +1,334 @@
+"""A stored object is found by the client that made it, on the upstream that holds it, and by nobody else anywhere."""
+
+import json
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from devtools.azurite import Azurite
+from devtools.simulator import Fault, Simulator
+from shared.core.operations import CATALOGUE, Operation
+from tests.e2e.conftest import SELDOM
+from tests.e2e.given import CHAT, TEXT, Given
+from tests.e2e.sdk import STYLES
+from tests.stack import API_VERSION, Stack, running, upstream_of
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the SDK's own, of assistants
+
+PREFIXES = {"/v1/": "", "/openai/v1/": "", "/openai/": f"?api-version={API_VERSION}"}
+"""The styles of URL as they are written, with the query that each needs."""
+
+
+@pytest.fixture(scope="module")
+async def divided(anyio_backend: str, azurite: Azurite) -> AsyncIterator[Stack]:
+    """An app with two upstreams: gpt-4o is on both, and the east is preferred; gpt-4o-mini is in the west only."""
+    with Simulator.start() as simulator:
+        placed = {
+            "east-4o": ("gpt-4o", "east", 0),
+            "west-4o": ("gpt-4o", "west", 1),
+            "mini": ("gpt-4o-mini", "west", 0),
+        }
+        document = {
+            "upstreams": [upstream_of(simulator, name, "azure", name) for name in ("east", "west")],
+            "deployments": [
+                {"name": name, "model": model, "upstream": upstream, "priority": priority}
+                for name, (model, upstream, priority) in placed.items()
+            ],
+        }
+        settings = {"TOLLGATE_ROLLUP_SCHEDULE": SELDOM, "TOLLGATE_UNKNOWN_OPERATIONS": "forward"}
+        async with running(azurite, simulator, "divided", document, **settings) as started:
+            yield started
+
+
+def client(stack: Stack, client_id: str, style: str = "OpenAI /v1") -> openai.OpenAI:
+    return STYLES[style](stack.host.base_url, stack.key(client_id), None)
+
+
+@pytest.fixture(scope="module")
+def mine(divided: Stack) -> Iterator[Given]:
+    """What team-a has, in the east."""
+    with client(divided, "team-a") as sdk:
+        yield Given(sdk)
+
+
+@pytest.fixture(scope="module")
+def other(divided: Stack) -> Iterator[httpx.Client]:
+    """team-b, who knows ids of team-a's."""
+    headers = {"authorization": f"Bearer {divided.key('team-b')}"}
+    with httpx.Client(base_url=divided.host.base_url, headers=headers, timeout=30) as http:
+        yield http
+
+
+def refused(stack: Stack, answer: httpx.Response) -> None:
+    assert (answer.status_code, answer.json()["error"]["type"]) == (404, "invalid_request_error"), answer.text
+    assert not stack.simulator.calls(), "it was forwarded"
+
+
+WHOSE: Mapping[str, Callable[[Given], Any]] = {
+    # What a path's placeholder stands for
+    "assistant": lambda a: a.assistant,
+    "batch": lambda a: a.batch,
+    "completion": lambda a: a.completion,
+    "container": lambda a: a.container,
+    "conversation": lambda a: a.conversation,
+    "eval": lambda a: a.eval,
+    "file": lambda a: a.file,
+    "item": lambda a: a.item,
+    "job": lambda a: a.job,
+    "message": lambda a: a.message,
+    "response": lambda a: a.response,
+    "run": lambda a: a.run,
+    "step": lambda a: a.run,
+    "store": lambda a: a.store,
+    "thread": lambda a: a.thread,
+    "upload": lambda a: a.upload,
+}
+
+WITH_IDS = {each.name: each for each in CATALOGUE if "{" in each.path and not each.local}
+
+
+def path_of(operation: Operation, a: Given) -> str:
+    parts = operation.path.split("/")
+    return "/".join(WHOSE[part[1:-1]](a).id if part.startswith("{") else part for part in parts)
+
+
+@pytest.mark.parametrize("operation", WITH_IDS.values(), ids=WITH_IDS.keys())
+def test_anothers_object_is_not_found_by_its_path(
+    divided: Stack, mine: Given, other: httpx.Client, operation: Operation
+) -> None:
+    path = path_of(operation, mine)
+    divided.simulator.clear_account()
+    for prefix, query in PREFIXES.items():
+        refused(divided, other.request(operation.method, prefix + path + query))
+
+
+@pytest.mark.parametrize("operation", WITH_IDS.values(), ids=WITH_IDS.keys())
+def test_an_unknown_object_is_not_found(divided: Stack, other: httpx.Client, operation: Operation) -> None:
+    path = "/".join("file-0123456789abcdef" if part.startswith("{") else part for part in operation.path.split("/"))
+    divided.simulator.clear_account()
+    for prefix, query in PREFIXES.items():
+        refused(divided, other.request(operation.method, prefix + path + query))
+
+
+UNKNOWN = ("files/{}/anything", "anything/{}", "anything/more/{}", "responses/{}/input_items/more")
+
+
+@pytest.mark.parametrize("path", UNKNOWN)
+def test_anothers_object_is_not_found_by_a_path_that_is_in_no_catalogue(
+    divided: Stack, mine: Given, other: httpx.Client, path: str
+) -> None:
+    anothers = path.format(mine.file.id)
+    divided.simulator.clear_account()
+    refused(divided, other.get(f"/v1/{anothers}"))
+    own = httpx.get(f"{divided.host.base_url}/v1/{anothers}", headers={"api-key": divided.key("team-a")})
+    assert len(divided.simulator.calls()) == 1, own.text
+
+
+def asks(**fields: Any) -> dict[str, Any]:
+    return {"model": "gpt-4o", "input": "hello", **fields}
+
+
+def says(part: dict[str, Any]) -> dict[str, Any]:
+    return asks(input=[{"role": "user", "content": [part]}])
+
+
+IN_BODY: Mapping[str, tuple[str, Callable[[Given], Any]]] = {
+    "previous response": ("responses", lambda a: asks(previous_response_id=a.response.id)),
+    "conversation": ("responses", lambda a: asks(conversation=a.conversation.id)),
+    "conversation, as an object": ("responses", lambda a: asks(conversation={"id": a.conversation.id})),
+    "file to read": ("responses", lambda a: says({"type": "input_file", "file_id": a.file.id})),
+    "picture to see": ("responses", lambda a: says({"type": "input_image", "file_id": a.file.id})),
+    "store to search": (
+        "responses",
+        lambda a: asks(tools=[{"type": "file_search", "vector_store_ids": [a.store.id]}]),
+    ),
+    "container to compute in": (
+        "responses",
+        lambda a: asks(tools=[{"type": "code_interpreter", "container": a.container.id}]),
+    ),
+    "files to compute with": (
+        "responses",
+        lambda a: asks(tools=[{"type": "code_interpreter", "container": {"type": "auto", "file_ids": [a.file.id]}}]),
+    ),
+    "response to compact": ("responses/compact", lambda a: asks(previous_response_id=a.response.id)),
+    "response to count": ("responses/input_tokens", lambda a: asks(previous_response_id=a.response.id)),
+    "file in a chat": (
+        "chat/completions",
+        lambda a: {
+            "model": "gpt-4o",
+            "messages": [{"role": "user", "content": [{"type": "file", "file": {"file_id": a.file.id}}]}],
+        },
+    ),
+    "batch input": ("batches", lambda a: {"input_file_id": a.file.id, "endpoint": "/v1/responses"}),
+    "training file": ("fine_tuning/jobs", lambda a: {"model": "gpt-4o-mini", "training_file": a.file.id}),
+    "files of a store": ("vector_stores", lambda a: {"file_ids": [a.file.id]}),
+    "files of a container": ("containers", lambda a: {"name": "c", "file_ids": [a.file.id]}),
+    "files of an assistant": (
+        "assistants",
+        lambda a: {"model": "gpt-4o", "tool_resources": {"code_interpreter": {"file_ids": [a.file.id]}}},
+    ),
+    "attachment of a thread": (
+        "threads",
+        lambda a: {"messages": [{"role": "user", "content": "x", "attachments": [{"file_id": a.file.id}]}]},
+    ),
+    "assistant to run": ("threads/runs", lambda a: {"assistant_id": a.assistant.id}),
+    "unknown operation": ("anything", lambda a: {"what": [a.file.id]}),
+}
+
+SPELLINGS: Mapping[str, Callable[[str], str]] = {
+    "plain": lambda text: text,
+    "one letter escaped": lambda text: f"\\u{ord(text[0]):04x}{text[1:]}",
+    "all escaped": lambda text: "".join(f"\\u{ord(letter):04X}" for letter in text),
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS.values(), ids=SPELLINGS.keys())
+@pytest.mark.parametrize(("path", "body"), IN_BODY.values(), ids=IN_BODY.keys())
+def test_anothers_object_is_not_found_in_a_body(
+    divided: Stack,
+    mine: Given,
+    other: httpx.Client,
+    path: str,
+    body: Callable[[Given], Any],
+    spelling: Callable[[str], str],
+) -> None:
+    objects = (mine.assistant, mine.container, mine.conversation, mine.file, mine.response, mine.store)
+    text = json.dumps(body(mine))
+    for each in objects:
+        text = text.replace(each.id, spelling(each.id))
+    divided.simulator.clear_account()
+    refused(divided, other.post(f"/v1/{path}", content=text, headers={"content-type": "application/json"}))
+
+
+def test_anothers_file_cannot_be_put_into_ones_own(divided: Stack, mine: Given, other: httpx.Client) -> None:
+    with client(divided, "team-b") as sdk:
+        own = Given(sdk)
+        container, store, thread = own.container.id, own.store.id, own.thread.id
+    file_id, assistant_id = mine.file.id, mine.assistant.id
+    divided.simulator.clear_account()
+    form = {"file_id": (None, file_id)}
+    refused(divided, other.post(f"/v1/containers/{container}/files", files=form))
+    refused(divided, other.post(f"/v1/containers/{container}/files", json={"file_id": file_id}))
+    refused(divided, other.post(f"/v1/vector_stores/{store}/files", json={"file_id": file_id}))
+    refused(divided, other.post(f"/v1/vector_stores/{store}/file_batches", json={"file_ids": [file_id]}))
+    refused(divided, other.post(f"/v1/threads/{thread}/runs", json={"assistant_id": assistant_id}))
+
+
+LISTS: Mapping[str, Callable[[Given], Any]] = {
+    "assistants.list": lambda a: a.assistant,
+    "batches.list": lambda a: a.batch,
+    "chat.completions.list": lambda a: a.completion,
+    "containers.list": lambda a: a.container,
+    "evals.list": lambda a: a.eval,
+    "files.list": lambda a: a.file,
+    "fine_tuning.jobs.list": lambda a: a.job,
+    "vector_stores.list": lambda a: a.store,
+}
+
+
+def test_every_list_is_looked_at() -> None:
+    assert set(LISTS) == {operation.name for operation in CATALOGUE if operation.lists}
+
+
+@pytest.mark.parametrize("fault", ["", "gzip"], ids=["plain", "compressed"])
+@pytest.mark.parametrize("name", LISTS)
+def test_a_list_shows_only_ones_own(divided: Stack, mine: Given, other: httpx.Client, name: str, fault: str) -> None:
+    operation = next(each for each in CATALOGUE if each.name == name)
+    anothers = LISTS[name](mine).id
+    with client(divided, "team-b") as sdk:
+        own = LISTS[name](Given(sdk)).id
+    for prefix, query in PREFIXES.items():
+        answer = other.get(prefix + operation.path + query, headers={"x-simulator-fault": fault} if fault else {})
+        listed = answer.json()
+        assert own in [each["id"] for each in listed["data"]]
+        assert anothers not in answer.text
+        assert {listed["first_id"], listed["last_id"]} <= {each["id"] for each in listed["data"]}
+
+
+def test_a_list_that_cannot_be_read_is_not_shown(divided: Stack, mine: Given, other: httpx.Client) -> None:
+    assert mine.file
+    answer = other.get("/v1/files", headers={"x-simulator-fault": "malformed-json"})
+    assert (answer.status_code, answer.json()["error"]["type"]) == (502, "server_error")
+
+
+def test_calls_go_to_the_upstream_that_holds_the_object(divided: Stack, mine: Given) -> None:
+    east = mine.file
+    divided.simulator.set_fault("east:*", Fault(status=503, times=1))
+    west = mine.new_file()
+    places = [entry.resource for entry in divided.simulator.calls() if entry.path.endswith("/openai/files")]
+    assert places[-2:] == ["east", "west"], "the second one was made in the west, because the east was away"
+    for style in STYLES:
+        with client(divided, "team-a", style) as sdk:
+            for file, resource in ((east, "east"), (west, "west")):
+                divided.simulator.clear_account()
+                assert sdk.files.content(file.id).content == TEXT.encode()
+                sdk.vector_stores.create(file_ids=[file.id])
+                assert [entry.resource for entry in divided.simulator.calls()] == [resource] * 2
+
+
+def test_a_response_is_gone_on_with_where_it_is(divided: Stack, mine: Given) -> None:
+    west = mine.sdk.responses.create(model="gpt-4o-mini", input="hello")
+    for style in STYLES:
+        with client(divided, "team-a", style) as sdk:
+            divided.simulator.clear_account()
+            again = sdk.responses.create(model="gpt-4o", input="and?", previous_response_id=west.id)
+            assert sdk.responses.retrieve(again.id).output_text == again.output_text
+            assert [entry.resource for entry in divided.simulator.calls()] == ["west"] * 2
+
+
+def test_a_model_that_is_not_where_the_response_is_cannot_go_on_with_it(divided: Stack, mine: Given) -> None:
+    east = mine.response
+    divided.simulator.clear_account()
+    with pytest.raises(openai.BadRequestError, match="not deployed where"):
+        mine.sdk.responses.create(model="gpt-4o-mini", input="and?", previous_response_id=east.id)
+    assert not divided.simulator.calls()
+
+
+@pytest.mark.parametrize("fault", ["", "gzip"], ids=["plain", "compressed"])
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_what_an_answer_speaks_of_is_the_clients(divided: Stack, stream: bool, fault: str) -> None:
+    with client(divided, "team-a") as sdk:
+        body: Any = {"model": "gpt-4o", "input": f"remember {stream} {fault}", "stream": stream}
+        raw = sdk.responses.with_raw_response.create(
+            **body, extra_headers={"x-simulator-fault": fault} if fault else {}
+        )
+        parsed: Any = raw.parse()
+        response = list(parsed)[-1].response if stream else parsed
+        assert sdk.responses.retrieve(response.id).output_text == response.output_text
+
+
+def test_a_streamed_response_is_the_clients_from_its_first_event(divided: Stack) -> None:
+    """A background response is followed with another call while, or after, its stream was broken off."""
+    with client(divided, "team-a") as sdk:
+        pace = {"x-simulator-pace": "tokens_per_second=20"}
+        with sdk.responses.create(model="gpt-4o", input="slowly", stream=True, extra_headers=pace) as stream:
+            created: Any = next(iter(stream))
+            assert sdk.responses.retrieve(created.response.id).id == created.response.id
+            [entry] = [each for each in divided.simulator.calls() if each.stream and not each.ended]
+            assert not entry.completed, "the stream was over before it was asked for"
+
+
+def test_the_name_of_a_tool_is_nobodys(divided: Stack) -> None:
+    """`file_search` looks like an id and stands in the answers of all who use it."""
+    tools: Any = [{"type": "file_search", "vector_store_ids": []}, {"type": "function", "name": "run_terminal_2x"}]
+    for client_id in ("team-a", "team-b"):
+        with client(divided, client_id) as sdk:
+            assert sdk.responses.create(model="gpt-4o", input="find it", tools=tools).output
+
+
+def test_nothing_becomes_ones_own_by_being_repeated(divided: Stack, other: httpx.Client) -> None:
+    """What an upstream holds that no client has made is nobody's, even where its answer repeats a client's guess."""
+    with openai.OpenAI(base_url=f"{divided.simulator.url('east')}/v1", api_key="another way in") as direct:
+        file_id = direct.files.create(file=("secret.txt", b"secret"), purpose="assistants").id
+    made = other.post("/v1/vector_stores", json={"name": file_id})
+    assert made.json()["name"] == file_id
+    assert other.get(f"/v1/files/{file_id}").status_code == 404
+
+
+def test_a_chat_that_is_not_stored_is_not_looked_for(divided: Stack, mine: Given) -> None:
+    passing = mine.sdk.chat.completions.create(**CHAT)
+    with pytest.raises(openai.NotFoundError):
+        mine.sdk.chat.completions.retrieve(passing.id)
