@@ -16,7 +16,7 @@ from shared.core.accounting import Served
 from shared.core.call_record import Attempt
 from shared.core.calls import Call
 from shared.core.configuration import Pool, Target
-from shared.core.errors import NoDeploymentAvailable, RateLimited, UpstreamFailed
+from shared.core.errors import GatewayError, NoDeploymentAvailable, RateLimited, UpstreamFailed
 from shared.core.headers import get
 from shared.core.sse import EventSplitter, data_of
 from shared.core.upstream_requests import upstream_request
@@ -82,7 +82,8 @@ class Attempting:
             until = min(deadline, asyncio.get_running_loop().time() + self._first_byte_timeout_s)
             last = await self._ask(call, lease, until, retry_unknown=pool.model.retry_unknown)
             tried.append(last)
-            following = self._board.begin(pool, names) if last.verdict.action is Action.TRY_NEXT else None
+            may_repeat = last.verdict.action is Action.TRY_NEXT and call.upload is None
+            following = self._board.begin(pool, names) if may_repeat else None
             if following is None:
                 return self._last(pool, tried, lease)
             if last.response:
@@ -124,6 +125,9 @@ class Attempting:
                 response = await self._upstreams.send(request)
                 first_byte_at = self._now()
                 verdict = await _judge(response, first_byte_at)
+        except GatewayError:  # an upload that broke off, or could not be kept
+            lease.end()
+            raise
         except (UpstreamError, TimeoutError) as error:
             if response:
                 await response.close()

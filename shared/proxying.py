@@ -22,7 +22,7 @@ from shared.core.accounting import Ending, Served, open_record
 from shared.core.call_ids import mint
 from shared.core.call_record import Outcome
 from shared.core.calls import Call, InboundRequest, begun, understood
-from shared.core.configuration import Client, Configuration, Pool
+from shared.core.configuration import Client, Configuration, Content, Pool
 from shared.core.errors import (
     REJECTIONS,
     GatewayError,
@@ -34,7 +34,7 @@ from shared.core.errors import (
 )
 from shared.core.headers import Headers, for_client, get, with_limits, with_retry_after
 from shared.core.limits import estimate_tokens
-from shared.core.operations import Route, match
+from shared.core.operations import Form, Route, match
 from shared.identifying import Identity
 from shared.limits import Admission, Limits
 from shared.objects import Objects
@@ -42,6 +42,7 @@ from shared.publishing import Publisher
 from shared.relay import Relay
 from shared.settings import Settings
 from shared.transports import TransportDown
+from shared.uploading import Upload
 
 _log = logging.getLogger(__name__)
 _BODY_PATIENCE_S = 30.0
@@ -114,7 +115,7 @@ class Gateway:
             authorization.check(client, call.route.operation, forward_unknown=self._settings.forward_unknown)
             if call.route.operation.local:
                 return self._models(configuration.pools, client, call.route)
-            call = understood(call, await _read(request, self._settings.max_request_bytes))
+            call = await self._with_body(call)
             pool = await self._pool(configuration, call)
             admission = await self._limits.admit(client, tokens=self._most_tokens(call))
         except REJECTIONS as error:
@@ -124,6 +125,17 @@ class Gateway:
             return _with_id(await self._forward(call, pool, admission), call)
         except GatewayError as error:
             return _with_id(refusal(error), call)
+
+    async def _with_body(self, call: Call) -> Call:
+        """The call with its body: here, or to pass through where it is large and nothing in it has to be read."""
+        operation, request = call.route.operation, call.request
+        declared = _declared_bytes(request)
+        _check_size(declared, self._settings.max_request_bytes)
+        if operation.form is not Form.MULTIPART or operation.names_model or declared <= self._settings.replay_bytes:
+            return understood(call, await _read(request, self._settings.max_request_bytes))
+        is_kept = content_policy.policy_of(call) is Content.FULL and call.client.content_bytes is None
+        writer = self._publisher.writer(call.call_id) if is_kept else None
+        return msgspec.structs.replace(understood(call, b""), upload=Upload(request.chunks, declared, writer))
 
     async def _announced(self, call: Call, opened: asyncio.Task[None]) -> None:
         """Returns when it is durable that the call was accepted, if that is to be waited for. Raises NotReady."""
@@ -232,12 +244,19 @@ def _with_id(answer: Answer, call: Call) -> Answer:
     return msgspec.structs.replace(answer, headers=headers)
 
 
+def _declared_bytes(request: InboundRequest) -> int:
+    """Content-Length; 0 where it is not said."""
+    declared = (get(request.headers, "content-length") or "")[:18]
+    return int(declared) if declared.isdecimal() else 0
+
+
+def _check_size(size: int, limit: int) -> None:
+    if size > limit:
+        raise PayloadTooLarge(f"The request body is larger than {limit} bytes.")
+
+
 async def _read(request: InboundRequest, limit: int) -> bytes:
     """The whole body. Raises PayloadTooLarge, RequestTimeout."""
-    too_large = PayloadTooLarge(f"The request body is larger than {limit} bytes.")
-    declared = (get(request.headers, "content-length") or "")[:18]
-    if declared.isdecimal() and int(declared) > limit:
-        raise too_large
     chunks: list[bytes] = []
     size = 0
     began = asyncio.get_running_loop().time()
@@ -246,8 +265,7 @@ async def _read(request: InboundRequest, limit: int) -> bytes:
             async for chunk in request.chunks():
                 chunks.append(chunk)
                 size += len(chunk)
-                if size > limit:
-                    raise too_large
+                _check_size(size, limit)
                 patience.reschedule(began + _BODY_PATIENCE_S + size / _SLOWEST_BODY)
     except TimeoutError as error:
         raise RequestTimeout(f"After {size} bytes the request body did not come on in time.") from error

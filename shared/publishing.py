@@ -16,7 +16,7 @@ from shared.core.archive import ArchivedCall
 from shared.core.call_record import CallRecord
 from shared.core.events import Closed, Opened, encode, pack, split
 from shared.shelf import Shelf
-from shared.sinks.archive import Archive
+from shared.sinks.archive import Archive, ArchiveWriter
 from shared.transports import Transport, TransportDown
 
 _log = logging.getLogger(__name__)
@@ -60,11 +60,19 @@ class Publisher:
                 await self._archive.put(call)
             except AzureError as error:
                 raise TransportDown(f"archive: {error}") from error
-            await self._publish([encode(Closed(record=call.record))])
+            await self.archived(call.record)
             return
         line = encode(Closed.of(call))
         limit = self._transport.max_message_bytes
         await self._publish([line] if len(line) <= limit else [encode(chunk) for chunk in split(call, limit)])
+
+    def writer(self, call_id: str) -> ArchiveWriter:
+        """Where a body is kept that is too large to be published, while it passes; then tell that it is `archived`."""
+        return self._archive.writer(call_id)
+
+    async def archived(self, record: CallRecord) -> None:
+        """Tells that a call has ended which is in the archive already. Raises TransportDown."""
+        await self._publish([encode(Closed(record=record))])
 
     async def _publish(self, lines: Sequence[bytes]) -> None:
         size = sum(map(len, lines))

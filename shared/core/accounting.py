@@ -65,7 +65,7 @@ def open_record(call: Call) -> CallRecord:
         caller_ip=_cut(call.request.caller_ip),
         user_agent=_cut(get(call.request.headers, "user-agent")),
         opened_at=call.opened_at,
-        request_bytes=len(call.body),
+        request_bytes=call.upload.declared_bytes if call.upload else len(call.body),
         request_sha256=hashlib.sha256(call.body).hexdigest(),
         request_parameters=_parameters(call),
     )
@@ -75,6 +75,8 @@ def close_record(call: Call, record: CallRecord, ending: Ending) -> CallRecord:
     """The record once its call has ended."""
     served, target, reading = ending.served, ending.served.target, ending.reading
     usage, source = _usage(call, ending)
+    if call.upload:
+        record = msgspec.structs.replace(record, request_sha256=call.upload.sha256)
     return msgspec.structs.replace(
         record,
         outcome=ending.outcome,

@@ -34,8 +34,13 @@ _header_decoder = msgspec.json.Decoder(_Header)
 
 def encode(call: ArchivedCall) -> bytes:
     """The archive object's bytes."""
-    header = _Header(v=VERSION, request_bytes=len(call.request), response_bytes=len(call.response), record=call.record)
-    return b"".join((msgspec.json.encode(header), b"\n", call.request, call.response))
+    return head_of(call.record, len(call.request), len(call.response)) + call.request + call.response
+
+
+def head_of(record: CallRecord, request_bytes: int, response_bytes: int) -> bytes:
+    """What stands before the bodies."""
+    header = _Header(v=VERSION, request_bytes=request_bytes, response_bytes=response_bytes, record=record)
+    return msgspec.json.encode(header) + b"\n"
 
 
 def decode(content: bytes) -> ArchivedCall:

@@ -5,6 +5,7 @@ Rule: values only. No more of a body is read than routing, limits and usage need
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import datetime
+from typing import Any, Protocol
 from urllib.parse import unquote_plus
 
 import msgspec
@@ -37,6 +38,20 @@ class InboundRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the client has hung up; may be asked once the body is read."""
 
 
+class PassingBody(Protocol):
+    """A request body that is too large to be held and passes through, once."""
+
+    declared_bytes: int
+    passed_bytes: int
+
+    @property
+    def sha256(self) -> str: ...
+
+    def chunks(self) -> AsyncIterator[bytes]: ...
+
+    async def finish(self, record: Any, response: bytes) -> bool: ...
+
+
 class Call(msgspec.Struct, frozen=True, kw_only=True):
     """Who asks which model for what. What is in the body is not known before it is read."""
 
@@ -59,6 +74,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     end_user: str | None = None
     """The client's own user, in the words of `safety_identifier` or `user`."""
     body: bytes = b""
+    upload: PassingBody | None = None
+    """In place of `body`, where that is too large to be held."""
     fields: Fields = {}
     """Of a JSON body; empty for any other."""
 

@@ -4,6 +4,7 @@ Rule: built afresh for each attempt; nothing is changed in place, and bytes that
 """
 
 import re
+from collections.abc import AsyncIterator
 from urllib.parse import quote
 
 import msgspec
@@ -34,7 +35,7 @@ class UpstreamRequest(msgspec.Struct, frozen=True, kw_only=True):
     method: str
     url: str
     headers: Headers
-    body: bytes
+    body: bytes | AsyncIterator[bytes]
     asks_usage: bool
     """Whether the gateway asked for a usage chunk that the client did not: it is taken out of the answer again."""
 
@@ -51,10 +52,16 @@ def upstream_request(call: Call, target: Target, credential: str) -> UpstreamReq
             *for_upstream(call.request.headers),
             *_credential(target.upstream, credential),
             _accept_encoding(call, rewrites=asks_usage),
+            *_length(call),
         ),
-        body=_body(call, target, asks_usage=asks_usage),
+        body=call.upload.chunks() if call.upload else _body(call, target, asks_usage=asks_usage),
         asks_usage=asks_usage,
     )
+
+
+def _length(call: Call) -> Headers:
+    """Of a body that passes through; any other's is its own."""
+    return (("content-length", str(call.upload.declared_bytes)),) if call.upload else ()
 
 
 def _url(call: Call, target: Target) -> str:

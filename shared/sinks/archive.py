@@ -22,6 +22,29 @@ class DigestMismatch(Exception):
     """What was put together is not what was sent."""
 
 
+class ArchiveWriter:
+    """Writes the archive object of one call. The blob is not seen before it is finished."""
+
+    def __init__(self, blob: BlobClient) -> None:
+        self._blob = blob
+        self._blocks: list[str] = []
+
+    async def add(self, block: bytes) -> None:
+        """Adds a piece of the request body. Raises AzureError."""
+        block_id = f"upload-{len(self._blocks) + 1:09d}"
+        await self._blob.stage_block(block_id, block)
+        self._blocks.append(block_id)
+
+    async def finish(self, head: bytes, response: bytes) -> None:
+        """Puts the head before what was added and the response behind it. Raises AzureError."""
+        first, last = f"upload-{0:09d}", f"upload-{len(self._blocks) + 1:09d}"
+        await self._blob.stage_block(first, head)
+        if response:
+            await self._blob.stage_block(last, response)
+        order = [first, *self._blocks, *([last] if response else [])]
+        await self._blob.commit_block_list([BlobBlock(each) for each in order], content_settings=_OPAQUE)
+
+
 class Archive:
     """Writes to one container."""
 
@@ -70,6 +93,10 @@ class Archive:
             await blob.delete_blob()
             raise DigestMismatch(f"the {first.count} chunks of call {first.call_id} are not what was sent")
         return archive.decode(content)
+
+    def writer(self, call_id: str) -> "ArchiveWriter":
+        """Writes one call piece by piece, while it goes on."""
+        return ArchiveWriter(self._container.get_blob_client(archive.blob_name(call_id)))
 
     async def get(self, call_id: str) -> ArchivedCall | None:
         """The call, or None where it is not archived. Raises ValueError for an id that is none."""

@@ -1,0 +1,65 @@
+"""Uploads: request bodies too large to be held, which pass through as they come, once.
+
+Rule: what has passed is in the archive, and only there: blocks of the blob that the call will be, behind a head that is written
+when the call has ended. The pace is that of the slowest of client, archive and upstream; nothing piles up.
+"""
+
+import hashlib
+from collections.abc import AsyncIterator, Callable
+
+from azure.core.exceptions import AzureError
+
+from shared.core.archive import head_of
+from shared.core.call_record import CallRecord
+from shared.core.errors import NotReady
+from shared.sinks.archive import ArchiveWriter
+
+_BLOCK_BYTES = 4 * 1024 * 1024
+
+
+class Upload:
+    """One request body. Read once."""
+
+    def __init__(
+        self, chunks: Callable[[], AsyncIterator[bytes]], declared_bytes: int, writer: ArchiveWriter | None
+    ) -> None:
+        """Without a `writer` the body is not kept."""
+        self.declared_bytes = declared_bytes
+        self.passed_bytes = 0
+        self._chunks = chunks
+        self._writer = writer
+        self._digest = hashlib.sha256()
+
+    @property
+    def sha256(self) -> str:
+        """Of what has passed, in hex."""
+        return self._digest.hexdigest()
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body, as it comes. Raises NotReady where the archive does not take it."""
+        block = bytearray()
+        async for chunk in self._chunks():
+            self.passed_bytes += len(chunk)
+            self._digest.update(chunk)
+            if self._writer:
+                block += chunk
+                if len(block) >= _BLOCK_BYTES:
+                    await self._stage(bytes(block))
+                    block.clear()
+            yield chunk
+        if block:
+            await self._stage(bytes(block))
+
+    async def finish(self, record: CallRecord, response: bytes) -> bool:
+        """Completes the archived call. False where the body is not kept. Raises AzureError."""
+        if self._writer is None:
+            return False
+        await self._writer.finish(head_of(record, self.passed_bytes, len(response)), response)
+        return True
+
+    async def _stage(self, block: bytes) -> None:
+        assert self._writer
+        try:
+            await self._writer.add(block)
+        except AzureError as error:
+            raise NotReady("The upload cannot be recorded, because the gateway's storage account is away.") from error
