@@ -154,9 +154,12 @@ async def test_a_compressed_stream_is_handed_on_whole(ask: Ask) -> None:
 
 
 SENT = {
-    "spaces, odd numbers, escapes": b'{ "model" : "gpt-4o",\n "messages": [{"role":"user","content":"\\u0041"}], "x": 1.50e3 }',
+    "spaces and odd numbers": b'{ "model" : "gpt-4o",\n "messages": [{"role":"user","content":"\xe2\x80\xa8"}], "x": 1.50e3 }',
+    "an escape": b'{"model":"gpt-4o","messages":[{"role":"user","content":"\\u2028 \\ud83d\\ude42 \\n"}]}',
     "a field twice": b'{"model":"gpt-4o","messages":[{"role":"user","content":"a"}],"x":1,"x":2}',
-    "a number that no float holds": b'{"model":"gpt-4o","messages":[{"role":"user","content":"a"}],"x":12345678901234567890123}',
+    "a number that no float holds": (
+        b'{"model":"gpt-4o","messages":[{"role":"user","content":"a"}],"x":12345678901234567890123}'
+    ),
 }
 
 
