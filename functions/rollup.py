@@ -22,3 +22,9 @@ async def roll_up_usage(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the
     overdue = timedelta(seconds=parts.settings.incomplete_after_s)
     await rollup.run(parts.ledger, parts.usage, wiring.now(), overdue)
     await parts.limits_table.sweep(wiring.now())
+
+
+@blueprint.timer_trigger(arg_name="timer", schedule="0 30 3 * * *", run_on_startup=False)
+async def clear_expired(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the binding wants it
+    """Forgets stored objects that their upstreams have deleted by now."""
+    await (await wiring.services()).objects.remove_expired()

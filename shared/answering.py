@@ -186,7 +186,7 @@ class Answering:
             return  # a file's content speaks of whatever its author wrote
         try:
             plain = decoded(answer, exchange.encoding)
-            await stickiness.remember(call, served.target, plain, self._objects, self._now())
+            await stickiness.remember(call, served.target, plain, self._objects)
         except (GatewayError, zlib.error) as error:
             _log.error("objects not remembered", extra={"call_id": call.call_id, "reason": str(error)})
 

@@ -7,7 +7,7 @@ Rule: an object's first owner stays its owner. What is not in the table is nobod
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from azure.core.exceptions import AzureError, ResourceExistsError, ResourceNotFoundError
@@ -25,8 +25,9 @@ _AWAY = "Whose stored objects are cannot be told, because the gateway's storage 
 class Objects:
     """One table, and a cache of what was found in it: owner and upstream of an object never change."""
 
-    def __init__(self, table: TableClient) -> None:
+    def __init__(self, table: TableClient, now: Callable[[], datetime]) -> None:
         self._table = table
+        self._now = now
         self._cache: OrderedDict[str, StoredObject] = OrderedDict()
 
     async def find(self, object_id: str) -> StoredObject | None:
@@ -39,9 +40,12 @@ class Objects:
             return None
         except AzureError as error:
             raise NotReady(_AWAY) from error
+        expires_at = entity.get("ExpiresAt")
+        if expires_at is not None and expires_at <= self._now():
+            return None
         return self._remember(value_of(entity, StoredObject, {"object_id": object_id}))
 
-    async def register(self, objects: Iterable[StoredObject], now: datetime) -> None:
+    async def register(self, objects: Iterable[StoredObject]) -> None:
         """Keeps objects that are new. One that is known keeps its owner. Raises NotReady."""
         for stored in objects:
             if stored.object_id in self._cache:
@@ -49,7 +53,7 @@ class Objects:
             expires_after = lifetime(stored.object_id)
             entity: Entity = {"PartitionKey": stored.object_id, "RowKey": _ROW} | properties_of(stored)
             if expires_after:
-                entity["ExpiresAt"] = now + expires_after
+                entity["ExpiresAt"] = self._now() + expires_after
             try:
                 await self._table.create_entity(entity)
             except ResourceExistsError:
@@ -59,10 +63,10 @@ class Objects:
             else:
                 self._remember(stored)
 
-    async def remove_expired(self, now: datetime) -> int:
+    async def remove_expired(self) -> int:
         """Deletes the rows of objects whose upstream has deleted them by now. Returns how many."""
         query = self._table.query_entities(
-            "ExpiresAt lt @now", parameters={"now": now}, select=["PartitionKey", "RowKey"]
+            "ExpiresAt lt @now", parameters={"now": self._now()}, select=["PartitionKey", "RowKey"]
         )
         gone = [entity["PartitionKey"] async for entity in query]
         for object_id in gone:

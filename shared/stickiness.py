@@ -4,7 +4,6 @@ Rule: the resource, not the deployment, holds an object. What belongs to another
 """
 
 import zlib
-from datetime import datetime
 
 import msgspec
 
@@ -68,7 +67,7 @@ def on_upstream(pool: Pool, upstream: str | None) -> Pool:
     return Pool(pool.model, there)
 
 
-async def remember(call: Call, target: Target, answer: bytes, objects: Objects, now: datetime) -> None:
+async def remember(call: Call, target: Target, answer: bytes, objects: Objects) -> None:
     """Notes the objects that an answer, decoded, speaks of as the client's.
 
     Not those that the client named: they are its own already, or not its to claim.
@@ -76,7 +75,7 @@ async def remember(call: Call, target: Target, answer: bytes, objects: Objects, 
     found = ids_in(answer)
     new = found - ids_in(call.body) if found else found
     await objects.register(
-        (StoredObject(object_id=each, client_id=call.client.id, upstream=target.upstream.name) for each in new), now
+        StoredObject(object_id=each, client_id=call.client.id, upstream=target.upstream.name) for each in new
     )
 
 

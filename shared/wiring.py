@@ -70,6 +70,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     recorder: Recorder
     ledger: Ledger
     usage: UsageTable
+    objects: Objects
     limits: Limits
     limits_table: LimitsTable
 
@@ -129,7 +130,7 @@ async def _make() -> Services:
     archive = Archive(blobs.get_container_client(f"{settings.prefix}-archive"))
     quarantine = Quarantine(blobs.get_container_client(f"{settings.prefix}-quarantine"))
     ledger = Ledger(tables.get_table_client(f"{settings.prefix}Ledger"))
-    objects = Objects(tables.get_table_client(f"{settings.prefix}Objects"))
+    objects = Objects(tables.get_table_client(f"{settings.prefix}Objects"), now)
     usage = UsageTable(tables.get_table_client(f"{settings.prefix}Usage"))
     limits_table = LimitsTable(tables.get_table_client(f"{settings.prefix}Limits"))
     limits = Limits(limits_table, instance=secrets.token_hex(4), now=now, allow_when_down=settings.allow_unchecked)
@@ -177,6 +178,7 @@ async def _make() -> Services:
         ),
         ledger=ledger,
         usage=usage,
+        objects=objects,
         limits=limits,
         limits_table=limits_table,
     )

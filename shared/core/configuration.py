@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from shared.core.document_lines import Place
-from shared.core.document_problems import Problem, decode, invalid
+from shared.core.document_problems import Problem, decode, invalid, raw
 from shared.core.keys import KeyHash
 from shared.core.networks import parsed
 
@@ -140,25 +140,15 @@ class Limits(_Value, frozen=True):
             raise ValueError("Expected `money_per_month` > 0")  # the codec adds the place
 
 
-class Client(_Value, frozen=True):
-    """Who calls, and who pays."""
+class Policy(_Value, frozen=True, kw_only=True):
+    """What a client may do, and how it is dealt with."""
 
-    id: str
-    name: str = ""
-    cost_center: str = ""
-    keys: tuple[KeyHash, ...] = ()
     models: tuple[str, ...] | None = None
     """The models that it may use; None: all."""
     operations: tuple[str, ...] | None = None
     """The operations that it may use, by name or by the beginning of one (`files`); None: all."""
     networks: tuple[str, ...] | None = None
     """The networks that it may call from, as CIDR (`10.0.0.0/8`, `2001:db8::/32`); None: any."""
-    apps: tuple[str, ...] = ()
-    """Application (client) ids whose Entra tokens mean this client."""
-    groups: tuple[str, ...] = ()
-    """Object ids of Entra groups whose members' tokens mean this client, where their app means none."""
-    roles: tuple[str, ...] = ()
-    """App roles whose holders' Entra tokens mean this client, where neither app nor group means any."""
     on_disconnect: OnDisconnect = OnDisconnect.DRAIN
     content: Content = Content.FULL
     content_bytes: PositiveInt | None = None
@@ -169,6 +159,21 @@ class Client(_Value, frozen=True):
 
     def __post_init__(self) -> None:
         parsed(self.networks or ())
+
+
+class Client(Policy, frozen=True, kw_only=True):
+    """Who calls, and who pays."""
+
+    id: str
+    name: str = ""
+    cost_center: str = ""
+    keys: tuple[KeyHash, ...] = ()
+    apps: tuple[str, ...] = ()
+    """Application (client) ids whose Entra tokens mean this client."""
+    groups: tuple[str, ...] = ()
+    """Object ids of Entra groups whose members' tokens mean this client, where their app means none."""
+    roles: tuple[str, ...] = ()
+    """App roles whose holders' Entra tokens mean this client, where neither app nor group means any."""
 
 
 class Entra(_Value, frozen=True):
@@ -205,6 +210,8 @@ class Document(_Value, frozen=True):
     upstreams: tuple[Upstream, ...] = ()
     models: tuple[Model, ...] = ()
     deployments: tuple[Deployment, ...] = ()
+    defaults: Policy = Policy()
+    """What holds for every client of this document that does not say otherwise."""
     clients: tuple[Client, ...] = ()
     entra: Entra | None = None
     """Tokens of Microsoft Entra ID in place of keys; None: keys only."""
@@ -242,7 +249,7 @@ def parse(text: str, settings: Mapping[str, str]) -> Configuration:
 
     `$NAME` in an upstream's `key` and `url` is replaced by the setting NAME. Raises ConfigurationInvalid.
     """
-    document = decode(text, Document)
+    document = _with_defaults(decode(text, Document), text)
     problems = [
         *_duplicates(document),
         *_broken_references(document),
@@ -259,6 +266,15 @@ def parse(text: str, settings: Mapping[str, str]) -> Configuration:
         home=_home(upstreams.values()),
         document=document,
     )
+
+
+def _with_defaults(document: Document, text: str) -> Document:
+    """The document with each client's fields where it says them, else the defaults'."""
+    written = raw(text)
+    if "defaults" not in written:
+        return document
+    clients = [{**written["defaults"], **client} for client in written.get("clients", ())]
+    return msgspec.structs.replace(document, clients=msgspec.convert(clients, tuple[Client, ...]))
 
 
 def _home(upstreams: Iterable[Upstream]) -> Pool:

@@ -33,6 +33,12 @@ class ConfigurationInvalid(Exception):
         super().__init__("; ".join(self.problems))
 
 
+def raw(text: str) -> dict[str, Any]:
+    """The fields that stand in a document which `decode` takes."""
+    fields: dict[str, Any] = msgspec.json.decode(text) if is_json(text) else tomllib.loads(text)
+    return fields
+
+
 def decode[T: msgspec.Struct](text: str, type_: type[T]) -> T:
     """The document in `text`, which is TOML, or JSON where it starts with `{`. Raises ConfigurationInvalid."""
     try:

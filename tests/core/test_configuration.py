@@ -293,3 +293,31 @@ def test_whose_tokens_are_taken(entra: dict[str, Any], issuers: tuple[str, ...],
     parsed = parse(json.dumps(DOCUMENT | {"entra": entra}), SETTINGS).document.entra
     assert parsed is not None
     assert (parsed.issuers, parsed.keys_url) == (issuers, keys_url)
+
+
+DEFAULTED = """
+[defaults]
+content = "none"
+operations = ["chat"]
+limits = { requests_per_minute = 5, money_per_month = 1.5 }
+
+[[clients]]
+id = "plain"
+
+[[clients]]
+id = "own"
+content = "full"
+limits = { tokens_per_minute = 9 }
+"""
+
+
+def test_what_a_client_does_not_say_is_what_the_defaults_say() -> None:
+    plain, own = parse(DEFAULTED, {}).clients_by_id.values()
+    assert (plain.content, plain.operations, plain.limits.requests_per_minute) == ("none", ("chat",), 5)
+    assert (own.content, own.operations) == ("full", ("chat",))
+    assert (own.limits.requests_per_minute, own.limits.tokens_per_minute) == (None, 9), "a table is taken as a whole"
+
+
+def test_a_mistake_in_the_defaults_is_named() -> None:
+    with pytest.raises(ConfigurationInvalid, match="content"):
+        parse('[defaults]\ncontent = "some"\n', {})
