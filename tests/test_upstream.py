@@ -156,13 +156,13 @@ def errors(base: type[httpx.HTTPError] = httpx.HTTPError) -> Iterator[type[httpx
         yield from errors(each)
 
 
-NEVER_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol"}
+NEVER_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "LocalProtocolError"}
 
 
 @pytest.mark.parametrize("error", sorted(set(errors()) - {httpx.HTTPStatusError}, key=lambda each: each.__name__))
 def test_every_error_of_the_http_client_says_whether_the_request_was_sent(error: type[httpx.HTTPError]) -> None:
     mapped = _upstream_error(error("why"))
-    assert mapped.reason == f"{error.__name__}: why"
+    assert mapped.reason == error.__name__, "its text may quote a header, and so a key"
     assert mapped.sent is (error.__name__ not in NEVER_SENT)
 
 

@@ -68,6 +68,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     outcome: str | None
     status: int | None
     error: str | None
+    content: str
+    """How much of the call is kept: `full`, `metadata` or `none`."""
     finish_reasons: tuple[str, ...]
     content_filter: tuple[str, ...]
     attempts: tuple[Attempt, ...]
