@@ -1,7 +1,8 @@
 """The gateway: a request in, an answer out, an account of both published.
 
 Rule: thin. It authenticates, chooses where a call may go, has it sent and hands over the record; it reads no more of a call
-than that takes. No byte reaches the client before the call's `opened` event is durable.
+than that takes. No upstream is asked before the call's `opened` event is durable: a gateway that dies with an answer under
+way leaves an entry behind, and what cannot be recorded is not billed. The price is one send, on the way to the first byte.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from shared.attempting import Attempting
 from shared.core import authorization, content_policy
 from shared.core.accounting import Ending, Served, open_record
 from shared.core.call_ids import mint
-from shared.core.call_record import Outcome
+from shared.core.call_record import CallRecord, Outcome
 from shared.core.calls import Call, InboundRequest, begun, understood
 from shared.core.configuration import Client, Configuration, Content, Pool
 from shared.core.errors import (
@@ -137,18 +138,20 @@ class Gateway:
         writer = self._publisher.writer(call.call_id) if is_kept else None
         return msgspec.structs.replace(understood(call, b""), upload=Upload(request.chunks, declared, writer))
 
-    async def _announced(self, call: Call, opened: asyncio.Task[None]) -> None:
+    async def _announce(self, call: Call, record: CallRecord) -> None:
         """Returns when it is durable that the call was accepted, if that is to be waited for. Raises NotReady."""
+        opened = self._publisher.opened(record)
         if not self._settings.durable:
-            self._unawaited.add(opened)
-            opened.add_done_callback(self._forget)
+            task = asyncio.create_task(opened)
+            self._unawaited.add(task)
+            task.add_done_callback(self._forget)
             return
         try:
             await opened
         except TransportDown as error:
             _log.error("call not recorded as opened", extra={"call_id": call.call_id, "reason": str(error)})
             if not self._settings.allow_unrecorded:
-                raise NotReady("The call could not be recorded, so it is not answered; try again later.") from error
+                raise NotReady("The call could not be recorded, so it was not forwarded; try again later.") from error
 
     def _record_rejection(self, call: Call, error: GatewayError) -> None:
         """Publishes the refusal of a call, which does not wait for that."""
@@ -190,24 +193,19 @@ class Gateway:
 
     async def _forward(self, call: Call, pool: Pool, admission: Admission) -> Answer:
         record = content_policy.limited(call, open_record(call))
-        opened = asyncio.create_task(self._publisher.opened(record))
         deadline = asyncio.get_running_loop().time() + self._settings.deadline_s
+        try:
+            await self._announce(call, record)
+        except NotReady:
+            self._limits.settle(admission, tokens=0, money=None)
+            raise
         try:
             answered = await self._attempting.answered(call, pool, deadline)
         except GatewayError as error:  # nobody was asked
             self._limits.settle(admission, tokens=0, money=None)
-            await asyncio.wait([opened])
             await self._record_refusal(call, error)
             raise
         served, response = answered.served, answered.response
-        try:
-            await self._announced(call, opened)
-        except NotReady:
-            self._limits.settle(admission, tokens=None, money=None)  # it may have been billed
-            answered.lease.end()
-            if response:
-                await response.close()
-            raise
         if response is None:
             answered.lease.end()
             self._limits.settle(admission, tokens=None, money=None)  # it may have been billed
