@@ -1,0 +1,10 @@
+"""Measurements of the gateway beside what a user would otherwise run. The rule: only ratios within one run mean anything.
+
+gateway.py    the command line, and the run
+scenarios.py  what is asked, how often and over how many connections
+subjects.py   what is asked: each program, how it is started and where it listens
+load.py       the load generator, a process of its own
+meter.py      CPU time and memory of a subject's processes
+report.py     the table and the JSON file
+apps/empty    the Functions app that does nothing
+"""

@@ -1,0 +1,1 @@
+"""Functions apps to measure beside ours."""

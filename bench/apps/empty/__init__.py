@@ -1,0 +1,1 @@
+"""An app that does nothing: what it costs is what the Functions host costs."""
