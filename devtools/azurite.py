@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -52,19 +53,28 @@ class PortTakenError(processes.ChildError):
 class Azurite:
     """A running Azurite. As a context manager it stops at the end."""
 
-    def __init__(self, data: Path | None, ports: Ports, log: Path | None) -> None:
+    def __init__(self, data: Path | None, ports: Ports, log: Path | None, *, always_durable: bool = False) -> None:
         self._data = data
+        self._env = {**os.environ, "AZURITE_ALWAYS_DURABLE": "1"} if always_durable else os.environ
         self._scratch = None if log else Path(tempfile.mkdtemp(prefix="azurite-"))
         self._log = log or Path(f"{self._scratch}/azurite.log")
-        self._child, self.ports = _launch(data, ports, self._log)
+        self._child, self.ports = _launch(data, ports, self._log, self._env)
 
     @classmethod
-    def start(cls, data: Path | None = None, ports: Ports = Ports(), log: Path | None = None) -> Self:
+    def start(
+        cls,
+        data: Path | None = None,
+        ports: Ports = Ports(),
+        log: Path | None = None,
+        *,
+        always_durable: bool = False,
+    ) -> Self:
         """Start on a data folder (None: everything in memory, gone at the end) and wait until it serves.
 
+        always_durable: nothing that was acknowledged is lost by a kill, however slow that makes it.
         Raises PortTakenError, and ChildError for all else.
         """
-        return cls(data, ports, log)
+        return cls(data, ports, log, always_durable=always_durable)
 
     @property
     def child(self) -> processes.Child:
@@ -83,7 +93,7 @@ class Azurite:
 
     def start_again(self) -> None:
         """Start after `stop` or `kill`, on the same ports and the same data."""
-        self._child, self.ports = _launch(self._data, self.ports, self._log)
+        self._child, self.ports = _launch(self._data, self.ports, self._log, self._env)
 
     def stop(self) -> None:
         """Stop it cleanly: data is written first."""
@@ -114,8 +124,8 @@ def connection_string(ports: Ports) -> str:
     )
 
 
-def _launch(data: Path | None, ports: Ports, log: Path) -> tuple[processes.Child, Ports]:
-    child = processes.start("azurite", _command(data, ports), log=log, env=os.environ, cwd=ROOT)
+def _launch(data: Path | None, ports: Ports, log: Path, env: Mapping[str, str]) -> tuple[processes.Child, Ports]:
+    child = processes.start("azurite", _command(data, ports), log=log, env=env, cwd=ROOT)
     try:
         return child, processes.wait_until(child, lambda: _listening_ports(child), START_TIMEOUT_S)
     except BaseException as error:
