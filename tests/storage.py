@@ -3,14 +3,16 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from azure.data.tables.aio import TableServiceClient
 from azure.storage.blob.aio import BlobServiceClient
 
 from devtools.azurite import Ports, connection_string
-from shared.core.events import Event
+from shared.core.events import Record
 from shared.core.ledger import UsageEntry
 from shared.quarantine import Quarantine
+from shared.shelf import Shelf
 from shared.sinks.archive import Archive
 from shared.sinks.ledger import Ledger
 from shared.usage_table import UsageTable
@@ -26,15 +28,24 @@ class Storage:
     ledger: Ledger
     usage: UsageTable
     quarantine: Quarantine
+    shelf: Shelf
 
-    async def entry(self, event: Event) -> UsageEntry:
+    async def entry(self, event: Record) -> UsageEntry:
         """The call's ledger line."""
         (entry,) = [each for each in await self.entries(event) if each.call_id == event.record.call_id]
         return entry
 
-    async def entries(self, event: Event) -> list[UsageEntry]:
+    async def entries(self, event: Record) -> list[UsageEntry]:
         """All lines of the call's hour."""
         return [entry async for entry in self.ledger.entries(f"{event.record.opened_at:%Y%m%d%H}")]
+
+    async def quarantined(self) -> dict[bytes, str]:
+        """What was set aside, and why."""
+        container, kept = self.quarantine._container, {}
+        async for name in container.list_blob_names():
+            download = await container.download_blob(name)
+            kept[await download.readall()] = download.properties.metadata["reason"]
+        return kept
 
     async def dirty(self) -> list[str]:
         return [dirty.hour for dirty in await self.ledger.dirty_hours()]
@@ -51,7 +62,8 @@ async def storage_at(connection: str, prefix: str, **options: int) -> AsyncItera
             ledger=Ledger(tables.get_table_client(f"{prefix}Ledger")),
             usage=UsageTable(tables.get_table_client(f"{prefix}Usage")),
             quarantine=Quarantine(blobs.get_container_client(f"{prefix}-quarantine")),
+            shelf=Shelf(blobs.get_container_client(f"{prefix}-shelf"), lambda: datetime.now(UTC)),
         )
         yield parts
-        for part in (parts.archive, parts.ledger, parts.usage, parts.quarantine):
+        for part in (parts.archive, parts.ledger, parts.usage, parts.quarantine, parts.shelf):
             await part.close()

@@ -1,19 +1,21 @@
-"""Group commit: many events, few sends; a failure reaches everyone it concerns and no one else."""
+"""Group commit: many events, few sends; what is not sent is spilled; a failure reaches everyone it concerns and no one else."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 from azure.core.exceptions import ServiceRequestError
-from azure.storage.blob.aio import BlobServiceClient
 
-from devtools.azurite import Azurite
 from shared.core.archive import ArchivedCall
-from shared.core.events import Closed, Opened, decode, unpack
-from shared.publishing import Publisher
+from shared.core.events import Chunk, Closed, Opened, decode, encode, unpack
+from shared.publishing import Publisher, Sizes
+from shared.shelf import Shelf
 from shared.sinks.archive import Archive
 from shared.transports import TransportDown
 from tests.examples import archived, call_id, opened_record
+from tests.storage import Storage
+
+SIZES = Sizes(claim_check_bytes=1000, waiting_bytes=100_000)
 
 
 class HeldTransport:
@@ -32,6 +34,9 @@ class HeldTransport:
         if verdict := await self._verdicts.get():
             raise verdict
 
+    async def redeliver(self, deliver: Callable[[Sequence[bytes]], Awaitable[None]], /) -> int:
+        raise NotImplementedError
+
     async def prepare(self) -> None:
         raise NotImplementedError
 
@@ -46,7 +51,12 @@ class HeldTransport:
         self._verdicts.put_nowait(verdict)
 
     def ids(self, send: int) -> list[str]:
-        return [decode(line).record.call_id for message in self.sends[send] for line in unpack(message)]
+        return [id_of(line) for message in self.sends[send] for line in unpack(message)]
+
+
+def id_of(line: bytes) -> str:
+    event = decode(line)
+    return event.call_id if isinstance(event, Chunk) else event.record.call_id
 
 
 class NoArchive(Archive):
@@ -60,6 +70,17 @@ class NoArchive(Archive):
         raise ServiceRequestError("away")
 
 
+class NoShelf(Shelf):
+    """A shelf that is away."""
+
+    def __init__(self) -> None:
+        self.asked_for: list[tuple[str, int]] = []
+
+    async def put(self, place: str, lines: Sequence[bytes]) -> None:
+        self.asked_for.append((place, len(lines)))
+        raise ServiceRequestError("away")
+
+
 @pytest.fixture
 def transport() -> HeldTransport:
     return HeldTransport()
@@ -67,16 +88,8 @@ def transport() -> HeldTransport:
 
 @pytest.fixture
 def publisher(transport: HeldTransport) -> Publisher:
-    return Publisher(transport, NoArchive())
-
-
-@pytest.fixture
-async def archive(azurite: Azurite, prefix: str) -> AsyncIterator[Archive]:
-    async with BlobServiceClient.from_connection_string(azurite.connection_string) as blobs:
-        archive = Archive(blobs.get_container_client(prefix))
-        await archive.prepare()
-        yield archive
-        await archive.close()
+    """One that has nothing but the transport."""
+    return Publisher(transport, NoArchive(), NoShelf(), SIZES)
 
 
 def publish(publisher: Publisher, *numbers: int) -> list[asyncio.Task[None]]:
@@ -157,13 +170,6 @@ async def test_a_failure_that_nobody_waits_for_any_more_is_silent(
     assert transport.ids(1) == [call_id(1)]
 
 
-def limit_for(call: ArchivedCall, transport: HeldTransport) -> int:
-    """The size of the message that carries `call` with its bodies."""
-    (message,) = transport.sends[-1]
-    assert call.record.call_id.encode() in message
-    return len(message)
-
-
 async def test_a_call_that_fits_a_message_travels_whole(transport: HeldTransport, publisher: Publisher) -> None:
     call = archived(request=b'{"a":1}', response=b"\xff\x00")
     transport.let()
@@ -177,20 +183,30 @@ async def test_a_call_that_fits_a_message_travels_whole(transport: HeldTransport
     assert (event.request.content, event.response.content) == (call.request, call.response)
 
 
-@pytest.mark.parametrize("over", [0, 1])
-async def test_the_claim_check_begins_one_byte_above_the_limit(
-    transport: HeldTransport, publisher: Publisher, archive: Archive, over: int
+@pytest.mark.parametrize("over", [-1, 0, 1])
+async def test_chunks_begin_one_byte_above_what_a_message_takes(
+    transport: HeldTransport, publisher: Publisher, over: int
 ) -> None:
     call = archived(request=b"r" * 100, response=b"s" * 100)
+    transport.max_message_bytes = len(encode(Closed.of(call))) - over
     transport.let()
     await publisher.closed(call)
-    transport.max_message_bytes = limit_for(call, transport) - over
+    events = [decode(line) for message in transport.sends[0] for line in unpack(message)]
+    assert {type(event) for event in events} == {Chunk if over > 0 else Closed}
+    assert all(len(message) <= transport.max_message_bytes for message in transport.sends[0])
+
+
+@pytest.mark.parametrize("over", [-1, 0, 1])
+async def test_the_claim_check_begins_one_byte_above_its_setting(
+    transport: HeldTransport, storage: Storage, over: int
+) -> None:
+    call = archived(request=b"r" * 600, response=b"s" * (SIZES.claim_check_bytes - 600 + over))
     transport.let()
-    await Publisher(transport, archive).closed(call)
-    event = decode(transport.sends[-1][0])
+    await Publisher(transport, storage.archive, storage.shelf, SIZES).closed(call)
+    event = decode(transport.sends[0][0])
     assert isinstance(event, Closed)
-    assert (event.request is None) == (event.response is None) == bool(over)
-    assert await archive.get(call.record.call_id) == (call if over else None)
+    assert (event.request is None) == (event.response is None) == (over > 0)
+    assert await storage.archive.get(call.record.call_id) == (call if over > 0 else None)
 
 
 async def test_a_large_call_is_not_told_of_where_its_bodies_could_not_be_archived(

@@ -13,6 +13,7 @@ from functions import health
 from functions.web import AnswerResponse
 from shared import wiring
 from shared.core.errors import NotReady
+from shared.settings import Transports
 from tests.storage import AWAY
 
 OURS = ("TOLLGATE_", "AzureWebJobs")
@@ -82,12 +83,15 @@ async def test_what_failed_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> No
             await wiring.services()
 
 
-def test_triggers_are_declared_with_the_defaults_where_settings_are_wrong(
+def test_triggers_are_declared_with_the_defaults_where_settings_are_wrong_and_with_nobodys_queue_where_the_prefix_is(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """A wrong prefix is nearly a right one: the default's queue may be another app's, and its messages would be taken."""
     monkeypatch.setenv("TOLLGATE_PREFIX", "X!")
+    monkeypatch.setenv("TOLLGATE_TRANSPORT", "pigeons")
     settings = wiring.settings_for_bindings()
-    assert wiring.queue_name(settings) == "tollgate-calls"
+    assert settings.transport is Transports.STORAGE_QUEUE
+    assert wiring.queue_name(settings) != "tollgate-calls"
     assert "settings invalid" in caplog.text
 
 

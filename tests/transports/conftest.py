@@ -4,16 +4,26 @@ Rule: a transport that is not in TRANSPORTS is not tested; tests/test_architectu
 """
 
 import base64
-from collections.abc import AsyncIterator, Awaitable, Callable
+import gc
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from azure.eventhub.aio import EventHubProducerClient
 from azure.storage.queue.aio import QueueServiceClient
 
-from devtools.azurite import Azurite, Ports, connection_string
+from devtools.azurite import Azurite
+from devtools.eventhubs import EventHubsServer
 from shared.transports import Transport
+from shared.transports.event_hubs import EventHubs
 from shared.transports.storage_queue import StorageQueue
+from tests.storage import AWAY
+
+NO_HUBS = "Endpoint=sb://127.0.0.1:9;SharedAccessKeyName=x;SharedAccessKey=x;UseDevelopmentEmulator=true;"
+ONCE: dict[str, Any] = {"retry_total": 0}
 
 
 @dataclass(frozen=True)
@@ -24,33 +34,86 @@ class Carrier:
     received: Callable[[], Awaitable[list[bytes]]]
 
 
-async def _storage_queue(storage: str, name: str) -> AsyncIterator[Carrier]:
-    async with QueueServiceClient.from_connection_string(storage, retry_total=0) as queues:
+@asynccontextmanager
+async def storage_queue(storage: str, name: str) -> AsyncIterator[Carrier]:
+    async with QueueServiceClient.from_connection_string(storage, **ONCE) as queues:
         client = queues.get_queue_client(name)
 
         async def received() -> list[bytes]:
             # As the queue trigger does, host.json says base64.
             return [base64.b64decode(message.content) async for message in client.receive_messages()]
 
-        transport = StorageQueue(client)
+        transport = StorageQueue(client, queues.get_queue_client(f"{name}-poison"))
         yield Carrier(transport, received)
         await transport.close()
 
 
-TRANSPORTS: dict[type[Any], Callable[[str, str], AsyncIterator[Carrier]]] = {StorageQueue: _storage_queue}
+@asynccontextmanager
+async def event_hubs(max_message_bytes: int = 1_000_000) -> AsyncIterator[tuple[Carrier, EventHubsServer]]:
+    async with EventHubsServer({"calls": 2}) as server:
+        transport = hub_at(server.connection_string, max_message_bytes)
+
+        async def received() -> list[bytes]:
+            return [event.body for event in server.events("calls")]
+
+        yield Carrier(transport, received), server
+        await transport.close()
+
+
+def hub_at(connection: str, max_message_bytes: int = 1_000_000) -> EventHubs:
+    producer = EventHubProducerClient.from_connection_string(connection, eventhub_name="calls", **ONCE)
+    return EventHubs(producer, max_message_bytes)
+
+
+@asynccontextmanager
+async def _queue_at(azurite: Azurite, name: str) -> AsyncIterator[Carrier]:
+    async with storage_queue(azurite.connection_string, name) as carrier:
+        yield carrier
+
+
+@asynccontextmanager
+async def _hub(azurite: Azurite, name: str) -> AsyncIterator[Carrier]:
+    async with event_hubs() as (carrier, _):
+        yield carrier
+
+
+@asynccontextmanager
+async def _queue_away() -> AsyncIterator[Transport]:
+    async with storage_queue(AWAY, "away") as carrier:
+        yield carrier.transport
+
+
+@asynccontextmanager
+async def _hub_away() -> AsyncIterator[Transport]:
+    transport = hub_at(NO_HUBS)
+    yield transport
+    await transport.close()
+
+
+TRANSPORTS: dict[type[Any], tuple[Any, Any]] = {StorageQueue: (_queue_at, _queue_away), EventHubs: (_hub, _hub_away)}
+"""Each transport: one that works, and one whose store is away."""
+
+
+@pytest.fixture(autouse=True)
+def _leave_no_socket_to_the_next_test() -> Iterator[None]:
+    """The Event Hubs SDK drops broken connections without closing their sockets: collect them here, and say nothing."""
+    yield
+    with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+        gc.collect()
 
 
 @pytest.fixture(params=TRANSPORTS, ids=lambda kind: kind.__name__)
 async def tested(request: pytest.FixtureRequest, azurite: Azurite, prefix: str) -> AsyncIterator[Carrier]:
     """A transport that is ready."""
-    async for each in TRANSPORTS[request.param](azurite.connection_string, f"{prefix}-calls"):
-        await each.transport.prepare()
-        yield each
+    works, _ = TRANSPORTS[request.param]
+    async with works(azurite, f"{prefix}-calls") as carrier:
+        await carrier.transport.prepare()
+        yield carrier
 
 
 @pytest.fixture(params=TRANSPORTS, ids=lambda kind: kind.__name__)
-async def unreachable(request: pytest.FixtureRequest, prefix: str) -> AsyncIterator[Transport]:
+async def unreachable(request: pytest.FixtureRequest) -> AsyncIterator[Transport]:
     """A transport whose store is away."""
-    nobody = Ports(blob=9, queue=9, table=9)  # the discard port
-    async for each in TRANSPORTS[request.param](connection_string(nobody), f"{prefix}-calls"):
-        yield each.transport
+    _, away = TRANSPORTS[request.param]
+    async with away() as transport:
+        yield transport
