@@ -11,6 +11,7 @@ import anyio
 import msgspec
 from azure_functions_runtime.http_v2 import http_coordinator
 from fastapi import Request, Response
+from starlette.convertors import PathConvertor
 from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -27,6 +28,10 @@ METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
 """What a route takes that tells a wrong method in the API's own shape; the host's own answer is an empty 404."""
 
 _INVOCATION_ID = b"x-ms-invocation-id"
+
+# The runtime routes by "/{path:path}", in which `.*` stops at a line end: "/v1/%0A" would get a 404 of FastAPI's own while its
+# invocation waits for it, until functionTimeout ends the worker process and every other call in it.
+PathConvertor.regex = "(?s:.*)"
 
 
 def inbound(request: Request) -> InboundRequest:

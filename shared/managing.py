@@ -19,6 +19,7 @@ from shared.core.configuration import Client, Configuration
 from shared.core.directory import KeyView, Source, StoredKey, clients_of, keys_of, view_of
 from shared.core.document_problems import explained
 from shared.core.errors import BadRequest, Conflict, GatewayError, NotFound, NotReady, PreconditionFailed
+from shared.core.json_text import NOT_READABLE
 from shared.core.keys import MintedKey
 
 _log = logging.getLogger(__name__)
@@ -240,7 +241,7 @@ def _client(client_id: str, body: bytes) -> Client:
     _check_id(client_id)
     try:
         fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, RecursionError) as error:
+    except NOT_READABLE as error:
         raise BadRequest(f"The body is not a JSON object: {error}") from error
     if "keys" in fields:
         raise BadRequest("Keys are not written: make one with POST /manage/clients/{id}/keys.", param="keys")
@@ -263,7 +264,7 @@ def _decoded[T: msgspec.Struct](body: bytes, type_: type[T]) -> T:
         place, message = explained(error, type_)
         param = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place).removeprefix(".")
         raise BadRequest(message, param=param or None) from error
-    except (msgspec.DecodeError, RecursionError) as error:
+    except NOT_READABLE as error:
         raise BadRequest(f"The body is not a JSON object: {error}") from error
 
 

@@ -266,4 +266,7 @@ def _answer(call: Call, handler: files.Handler) -> Reply | Stream:
         raise filtered_prompt()
     if fault.status is not None and fault.status >= _FIRST_ERROR_STATUS:
         raise status_error(fault.status)
-    return handler(call)
+    try:
+        return handler(call)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise bad_request(f"Invalid request: {error}") from error  # what is no API request at all is not ours to answer well

@@ -4,14 +4,17 @@ Rule: values in, values out. What is unknown stays None; text that others chose 
 """
 
 import hashlib
+from contextlib import suppress
 from datetime import datetime
 
 import msgspec
 
+from shared.core import json_text
 from shared.core.call_record import Attempt, CallRecord, Outcome, UsageSource
 from shared.core.calls import Call
 from shared.core.configuration import Target
 from shared.core.headers import Headers, for_record, get
+from shared.core.json_text import NOT_READABLE
 from shared.core.usage import Reading, TokenUsage
 
 _LONGEST_TEXT = 256
@@ -137,7 +140,8 @@ def _parameters(call: Call) -> dict[str, str | int | float | bool | list[str]]:
             and len(value := bytes(raw)) <= _LONGEST_WORD
             and value[:1] not in b"{[n"
         ):
-            found[name] = msgspec.json.decode(value)
+            with suppress(*NOT_READABLE):  # the upstream will say what is wrong with it
+                found[name] = json_text.decode(value, str | int | float | bool)
     if "tools" in call.fields:
         found["tools"] = _tools(call.fields["tools"])
     return found
@@ -145,8 +149,8 @@ def _parameters(call: Call) -> dict[str, str | int | float | bool | list[str]]:
 
 def _tools(raw: msgspec.Raw) -> list[str]:
     try:
-        tools = msgspec.json.decode(raw, type=list[_Tool])
-    except msgspec.DecodeError:
+        tools: list[_Tool] = json_text.decode(raw, list[_Tool])
+    except NOT_READABLE:
         return []  # the upstream will say what is wrong with them
     names = (tool.name or (tool.function and tool.function.name) or tool.type for tool in tools[:_MOST_TOOLS])
     return [name[:_LONGEST_WORD] for name in names if name]

@@ -127,7 +127,7 @@ def field[T](fields: Fields, name: str, type_: type[T]) -> T | None:
         return None
     try:
         return json_text.decode(raw, type_)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except json_text.NOT_READABLE as error:
         raise BadRequest(f"Invalid value for '{name}': {error}", param=name) from error
 
 
@@ -155,7 +155,7 @@ def _json_fields(body: bytes, *, required: bool) -> Fields:
         return {}
     try:
         return json_text.decode(body, dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except json_text.NOT_READABLE as error:
         raise BadRequest(f"The request body is not a JSON object: {error}", code="invalid_json") from error
 
 

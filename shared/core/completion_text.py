@@ -12,11 +12,10 @@ from typing import Any
 import msgspec
 
 from shared.core.content_encoding import decoded
+from shared.core.json_text import NOT_READABLE
 from shared.core.operations import Operation
 from shared.core.sse import EventSplitter, data_of
 from shared.core.usage import Part, parse_chat, parse_response, parse_transcription
-
-_NOT_READABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,7 +91,7 @@ def _messages[T](body: bytes, decoder: msgspec.json.Decoder[T]) -> Iterable[T]:
     for data in [body] if body.lstrip()[:1] in (b"{", b"[") else _data(body):
         try:
             yield decoder.decode(data)
-        except _NOT_READABLE:
+        except NOT_READABLE:
             continue
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+NOT_READABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What reading a text may raise; the last where it is nested too deep."""
 _LONGEST_MENDED = 4 * 1024 * 1024
 """Bytes: looking at every escape of a text takes its time, and all other calls wait meanwhile."""
 _ESCAPES = re.compile(
@@ -19,7 +21,7 @@ _ESCAPES = re.compile(
 
 
 def decode[T](text: bytes | msgspec.Raw, type_: type[T] | Any = Any) -> T:
-    """The value. Raises msgspec.DecodeError, UnicodeDecodeError, RecursionError."""
+    """The value. Raises those of NOT_READABLE."""
     try:
         value: T = msgspec.json.decode(text, type=type_)
     except msgspec.DecodeError:

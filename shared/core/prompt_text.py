@@ -54,7 +54,7 @@ def prompt_text(operation: Operation, body: bytes) -> tuple[Message, ...]:
             if name in fields
             for message in _messages(name, json_text.decode(fields[name]))
         )
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except json_text.NOT_READABLE:
         return ()
 
 

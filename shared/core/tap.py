@@ -6,16 +6,13 @@ taken out. A tap that cannot read an answer says so in the record; the client do
 
 import zlib
 
-import msgspec
-
 from shared.core.content_encoding import decoded, decompressor
+from shared.core.json_text import NOT_READABLE
 from shared.core.operations import Operation
 from shared.core.sse import EventSplitter, data_of
 from shared.core.usage import Reading
 
 _DONE = b"[DONE]"
-
-_NOT_READABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # the last one where JSON is nested too deep
 
 
 class StreamTap:
@@ -70,7 +67,7 @@ class StreamTap:
             return False
         try:
             part = self._operation.parse(data)
-        except _NOT_READABLE:
+        except NOT_READABLE:
             self.unreadable += 1
             return False
         self.reading = self.reading.after(part)
@@ -100,5 +97,5 @@ def read_body(operation: Operation, body: bytes, encoding: str | None) -> Readin
     """What a whole JSON answer tells; an empty reading where it cannot be read."""
     try:
         return Reading().after(operation.parse(decoded(body, encoding)))
-    except (*_NOT_READABLE, zlib.error):
+    except (*NOT_READABLE, zlib.error):
         return Reading()

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from shared.core.headers import Headers
+from shared.core.json_text import NOT_READABLE
 from shared.core.upstream_limits import LONGEST_WAIT_S, retry_after_s, should_retry
 
 BODY_DECIDES = frozenset({404, 409, 429})
@@ -155,7 +156,6 @@ class _Event(msgspec.Struct, frozen=True):
 
 _body_decoder = msgspec.json.Decoder(_Body)
 _event_decoder = msgspec.json.Decoder(_Event)
-_NOT_READABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # the last one where JSON is nested too deep
 
 
 def judge_answer(status: int, headers: Headers, now: datetime, body: bytes = b"") -> Verdict:
@@ -192,7 +192,7 @@ def judge_event(data: bytes) -> Verdict | None:
     """
     try:
         event = _event_decoder.decode(data)
-    except _NOT_READABLE:
+    except NOT_READABLE:
         return ANSWERED
     error = _error_of(event)
     if error is not None:
@@ -228,7 +228,7 @@ def _asks_retry(status: int, retry: bool | None, blame: Reason | None) -> bool:
 def _error_in(body: bytes) -> _Error:
     try:
         return (_body_decoder.decode(body).error if body else None) or _Error()
-    except _NOT_READABLE:
+    except NOT_READABLE:
         return _Error()
 
 

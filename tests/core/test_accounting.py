@@ -126,3 +126,10 @@ def test_texts_that_others_chose_are_cut() -> None:
 def test_an_empty_text_is_no_text() -> None:
     record = open_record(call(b'{"model":"m","user":""}', inbound(user_agent="")))
     assert (record.user_agent, record.end_user) == (None, None)
+
+
+@pytest.mark.parametrize("value", [b"1e777", b'"\xff"', b'"\\ud800"', b"9" * 60, b"-0", b'""'])
+def test_a_parameter_that_no_codec_reads_costs_no_record(value: bytes) -> None:
+    """The upstream will say what is wrong with it."""
+    record = open_record(call(b'{"model":"m","n":%b,"seed":%b,"tools":[{"name":%b}]}' % (value, value, value)))
+    assert msgspec.json.decode(msgspec.json.encode(record), type=CallRecord) == record
