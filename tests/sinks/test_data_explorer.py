@@ -1,16 +1,21 @@
 """The Data Explorer sink: what it sends, what it sends again, and what it does while the cluster is away."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 
 import pytest
 
 from devtools.azurite import Azurite
 from devtools.kusto import KustoServer
+from shared import wiring
 from shared.core.events import Body, Closed
+from shared.settings import SettingsInvalid, read_settings
 from shared.sinks.data_explorer import NotIngested
 from tests.cluster import cluster, explorer
 from tests.examples import archived, call_id, closed, closed_record, opened
+from tests.storage import Storage
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:datetime\.datetime\.utcnow:DeprecationWarning:azure\.kusto")
 
@@ -105,6 +110,28 @@ async def test_a_missing_table_is_an_outage() -> None:
     async with KustoServer() as bare, explorer(bare.url) as sink:
         with pytest.raises(NotIngested, match="CallRecords"):
             await sink.write([closed()])
+
+
+WRONG_URIS = ("kusto.example", "http://kusto.example", "ftp://127.0.0.1:1")
+
+
+@pytest.mark.parametrize("uri", WRONG_URIS)
+def test_an_address_that_would_send_calls_in_the_clear_is_refused(uri: str) -> None:
+    with pytest.raises(SettingsInvalid, match="TOLLGATE_KUSTO_URI must begin with https://"):
+        read_settings({"TOLLGATE_KUSTO_URI": uri})
+
+
+async def test_the_sink_is_there_where_it_is_set(storage: Storage) -> None:
+    settings = read_settings({"TOLLGATE_KUSTO_URI": "https://kusto.example/"})
+    assert [sink.name for sink in wiring._explorer(settings, storage.archive)] == ["data_explorer"]
+    assert wiring._explorer(read_settings({}), storage.archive) == ()
+
+
+def test_the_kusto_packages_are_imported_only_where_the_sink_is_on() -> None:
+    """They take longer than all the rest of a cold start's imports."""
+    program = "import sys, function_app, shared.wiring; print([name for name in sys.modules if 'kusto' in name])"
+    imported = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert imported.stdout == "[]\n"
 
 
 async def test_writing_works_again_once_the_cluster_is_back(kusto: KustoServer) -> None:
