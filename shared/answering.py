@@ -7,8 +7,9 @@ all of it, and so is the ownership of the objects that it speaks of.
 import asyncio
 import logging
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from decimal import Decimal
 
 import msgspec
 from azure.core.exceptions import AzureError
@@ -18,11 +19,12 @@ from shared.core.accounting import Ending, Served, close_record
 from shared.core.archive import ArchivedCall
 from shared.core.call_record import CallRecord, Outcome
 from shared.core.calls import Call
-from shared.core.configuration import OnDisconnect
+from shared.core.configuration import OnDisconnect, Price
 from shared.core.content_encoding import decoded
 from shared.core.content_policy import kept
 from shared.core.errors import GatewayError, NotReady, UpstreamFailed
 from shared.core.headers import get
+from shared.core.pricing import charge, price_of
 from shared.core.tap import PassTap, StreamTap, read_body
 from shared.core.usage import Reading, TokenUsage
 from shared.core.verdicts import judge_error
@@ -48,6 +50,7 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     response: UpstreamResponse
     lease: Lease
     admission: Admission
+    prices: Sequence[Price]
     deadline: float
     """An instant of the event loop's clock."""
 
@@ -172,7 +175,7 @@ class Answering:
 
     def _end(self, exchange: Exchange, reading: Reading, *, is_broken: bool) -> None:
         """The deployment is free again, one that broke off has failed after all, and the client's limits know the usage."""
-        self._limits.settle(exchange.admission, tokens=_tokens(reading.usage), money=None)
+        self._limits.settle(exchange.admission, tokens=_tokens(reading.usage), money=_money(exchange, reading))
         if is_broken:
             exchange.lease.judged(judge_error(sent=True, retry_unknown=False))
         exchange.lease.end()
@@ -201,6 +204,13 @@ def _stream_outcome(relay: Relay) -> Outcome:
 
 def _tokens(usage: TokenUsage | None) -> int | None:
     return None if usage is None else (usage.input_tokens or 0) + (usage.output_tokens or 0)
+
+
+def _money(exchange: Exchange, reading: Reading) -> Decimal | None:
+    """None: the usage is not known, or has no price."""
+    names, on = (reading.model, exchange.call.model), exchange.call.opened_at.date()
+    price = price_of(exchange.prices, names, on)
+    return None if price is None or reading.usage is None else charge(price, reading.usage)
 
 
 async def _outcome(exchange: Exchange, error: str | None) -> Outcome:

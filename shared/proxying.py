@@ -9,8 +9,9 @@ import asyncio
 import logging
 import math
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Protocol
 
 import msgspec
@@ -18,17 +19,18 @@ import msgspec
 from shared import stickiness
 from shared.answering import Answering, Exchange
 from shared.attempting import Attempting
-from shared.core import authorization, content_policy
+from shared.core import authorization, content_policy, pricing
 from shared.core.accounting import Ending, Served, open_record
 from shared.core.call_ids import mint
 from shared.core.call_record import CallRecord, Outcome
 from shared.core.calls import Call, InboundRequest, begun, understood
-from shared.core.configuration import Client, Configuration, Content, Pool
+from shared.core.configuration import Client, Configuration, Content, Pool, Price
 from shared.core.errors import (
     REJECTIONS,
     GatewayError,
     NotReady,
     PayloadTooLarge,
+    PermissionDenied,
     RequestTimeout,
     UpstreamFailed,
     to_openai_json,
@@ -58,6 +60,13 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     status: int
     headers: Headers
     body: bytes | Relay
+
+
+class _Most(msgspec.Struct, frozen=True):
+    """The most that a call may take."""
+
+    tokens: int
+    money: Decimal
 
 
 class Live(Protocol):
@@ -118,12 +127,13 @@ class Gateway:
                 return self._models(configuration.pools, client, call.route)
             call = await self._with_body(call)
             pool = await self._pool(configuration, call)
-            admission = await self._limits.admit(client, tokens=self._most_tokens(call))
+            most = self._most(configuration, call)
+            admission = await self._limits.admit(client, tokens=most.tokens, money=most.money)
         except REJECTIONS as error:
             self._record_rejection(call, error)
             return _with_id(refusal(error, self._limits.headers(client)), call)
         try:
-            return _with_id(await self._forward(call, pool, admission), call)
+            return _with_id(await self._forward(call, pool, admission, configuration.prices), call)
         except GatewayError as error:
             return _with_id(refusal(error), call)
 
@@ -185,24 +195,33 @@ class Gateway:
         upstream = await stickiness.upstream_of(call, self._objects)
         return stickiness.on_upstream(configuration.home, upstream)
 
-    def _most_tokens(self, call: Call) -> int:
-        """What the call may take at most, as far as can be told before it is served."""
+    def _most(self, configuration: Configuration, call: Call) -> _Most:
+        """What the call may take at most, as far as can be told before it is served. Raises PermissionDenied."""
         if not call.model:
-            return 0
-        return estimate_tokens(len(call.body), call.most_output, default_output=self._settings.output_tokens)
+            return _Most(0, Decimal(0))
+        tokens = estimate_tokens(len(call.body), call.most_output, default_output=self._settings.output_tokens)
+        if call.client.limits.money_per_month is None:
+            return _Most(tokens, Decimal(0))
+        price = pricing.price_of(configuration.prices, [call.model], call.opened_at.date())
+        if price is None:
+            raise PermissionDenied(
+                f"The model '{call.model}' has no price, so your budget cannot be kept.", code="model_not_priced"
+            )
+        output = self._settings.output_tokens if call.most_output is None else call.most_output
+        return _Most(tokens, pricing.most(price, len(call.body), output))
 
-    async def _forward(self, call: Call, pool: Pool, admission: Admission) -> Answer:
+    async def _forward(self, call: Call, pool: Pool, admission: Admission, prices: Sequence[Price]) -> Answer:
         record = content_policy.limited(call, open_record(call))
         deadline = asyncio.get_running_loop().time() + self._settings.deadline_s
         try:
             await self._announce(call, record)
         except NotReady:
-            self._limits.settle(admission, tokens=0, money=None)
+            self._limits.settle(admission, tokens=0, money=Decimal(0))
             raise
         try:
             answered = await self._attempting.answered(call, pool, deadline)
         except GatewayError as error:  # nobody was asked
-            self._limits.settle(admission, tokens=0, money=None)
+            self._limits.settle(admission, tokens=0, money=Decimal(0))
             await self._record_refusal(call, error)
             raise
         served, response = answered.served, answered.response
@@ -219,6 +238,7 @@ class Gateway:
             response=response,
             lease=answered.lease,
             admission=admission,
+            prices=prices,
             deadline=deadline,
         )
         body = await self._answering.answer(exchange)

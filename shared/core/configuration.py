@@ -6,6 +6,7 @@ once, and named by where it stands and what would mend it.
 
 import re
 from collections.abc import Iterable, Mapping
+from datetime import date
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated
@@ -140,6 +141,35 @@ class Limits(_Value, frozen=True):
             raise ValueError("Expected `money_per_month` > 0")  # the codec adds the place
 
 
+class Price(_Value, frozen=True, kw_only=True):
+    """What a model costs from a day on, in the currency of all prices: for a million tokens unless it says otherwise."""
+
+    model: str
+    """The name of the model that serves (`gpt-4o-2024-11-20`), or the one that clients ask for."""
+    since: date = date.min
+    """The first day (UTC) that it holds for; until the next price of the same model."""
+    input: Decimal = Decimal(0)
+    cached_input: Decimal | None = None
+    """Default: as input."""
+    audio_input: Decimal | None = None
+    """Default: as input."""
+    output: Decimal = Decimal(0)
+    audio_output: Decimal | None = None
+    """Default: as output."""
+    image: Decimal = Decimal(0)
+    """For one image."""
+    audio_minute: Decimal = Decimal(0)
+    """For a minute of sound that was listened to."""
+    characters: Decimal = Decimal(0)
+    """For a million characters that were to be spoken."""
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            amount = getattr(self, name)
+            if isinstance(amount, Decimal) and not (amount.is_finite() and amount >= 0):
+                raise ValueError(f"Expected `{name}` >= 0")  # the codec adds the place
+
+
 class Policy(_Value, frozen=True, kw_only=True):
     """What a client may do, and how it is dealt with."""
 
@@ -210,6 +240,7 @@ class Document(_Value, frozen=True):
     upstreams: tuple[Upstream, ...] = ()
     models: tuple[Model, ...] = ()
     deployments: tuple[Deployment, ...] = ()
+    prices: tuple[Price, ...] = ()
     defaults: Policy = Policy()
     """What holds for every client of this document that does not say otherwise."""
     clients: tuple[Client, ...] = ()
@@ -238,6 +269,7 @@ class Configuration(msgspec.Struct, frozen=True):
     """By every name that a client may ask for: a model's own and its aliases."""
     keys_by_id: Mapping[str, tuple[KeyHash, Client]]
     clients_by_id: Mapping[str, Client]
+    prices: tuple[Price, ...]
     home: Pool
     """The upstreams as such, the first one preferred, for calls that need no model."""
     document: Document
@@ -263,6 +295,7 @@ def parse(text: str, settings: Mapping[str, str]) -> Configuration:
         pools=_pools(document, upstreams),
         keys_by_id={key.id: (key, client) for client in document.clients for key in client.keys},
         clients_by_id={client.id: client for client in document.clients},
+        prices=document.prices,
         home=_home(upstreams.values()),
         document=document,
     )

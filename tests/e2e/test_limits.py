@@ -5,6 +5,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import httpx
@@ -21,10 +22,15 @@ DEFAULT_OUTPUT = 200
 LONG_ANSWER = 900
 AT_ONCE = 6
 
-KEYS = {name: mint(secrets.token_bytes(RANDOM_BYTES)) for name in ("minute", "month", "guess", "requests", "free")}
-LIMITS: dict[str, dict[str, int]] = {
+KEYS = {
+    name: mint(secrets.token_bytes(RANDOM_BYTES)) for name in ("minute", "month", "money", "guess", "requests", "free")
+}
+MONEY_PER_MONTH = Decimal("0.2")
+PRICE = {"model": "gpt-4o", "input": 2.5, "output": 10}
+LIMITS: dict[str, dict[str, float]] = {
     "minute": {"tokens_per_minute": TOKENS_PER_MINUTE},
     "month": {"tokens_per_month": TOKENS_PER_MONTH},
+    "money": {"money_per_month": float(MONEY_PER_MONTH)},
     "guess": {"tokens_per_month": TOKENS_PER_MONTH},
     "requests": {"requests_per_minute": 15},
     "free": {},
@@ -34,10 +40,11 @@ LIMITS: dict[str, dict[str, int]] = {
 @pytest.fixture(scope="module")
 async def instances(azurite: Azurite, simulator: Simulator) -> AsyncIterator[tuple[Stack, Stack]]:
     clients = [{"id": name, "limits": LIMITS[name], "keys": [key_hash(KEYS[name])]} for name in KEYS]
+    document = {"clients": clients, "prices": [PRICE]}
     settings = {"TOLLGATE_OUTPUT_TOKENS": str(DEFAULT_OUTPUT)}
     async with (
-        running(azurite, simulator, "limits", {"clients": clients}, **settings) as one,
-        running(azurite, simulator, "limits", {"clients": clients}, **settings) as other,
+        running(azurite, simulator, "limits", document, **settings) as one,
+        running(azurite, simulator, "limits", document, **settings) as other,
     ):
         yield one, other
 
@@ -99,6 +106,28 @@ async def test_a_months_budget_is_never_exceeded_where_calls_state_their_maximum
     assert TOKENS_PER_MONTH // 2 < served <= TOKENS_PER_MONTH
     assert {response.status_code for response in refused} == {403}
     assert refused[-1].json()["error"]["code"] == "insufficient_quota"
+
+
+async def test_a_months_money_is_never_exceeded_where_calls_state_their_maximum(
+    instances: tuple[Stack, Stack],
+) -> None:
+    before = len(instances[0].simulator.calls())
+    _, refused = await hammer(instances, "money", 6, most=100)
+    spent = Decimal(0)
+    for entry in instances[0].simulator.calls()[before:]:
+        usage = entry.usage or {}
+        spent += Decimal(usage["prompt_tokens"]) * Decimal("2.5") / 1_000_000
+        spent += Decimal(usage["completion_tokens"]) * 10 / 1_000_000
+    print(f"spent {spent}")
+    assert MONEY_PER_MONTH / 2 < spent <= MONEY_PER_MONTH
+    assert {response.status_code for response in refused} == {403}
+
+
+async def test_a_budget_in_money_does_not_pass_what_has_no_price(instances: tuple[Stack, Stack]) -> None:
+    body = {"model": "o4-mini", "messages": [{"role": "user", "content": "hi"}]}
+    async with httpx.AsyncClient(base_url=instances[0].host.base_url) as http:
+        refused = await http.post("/v1/chat/completions", json=body, headers={"api-key": KEYS["money"].text})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "model_not_priced")
 
 
 async def test_where_calls_do_not_state_it_the_excess_is_bounded_by_the_calls_under_way(
