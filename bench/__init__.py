@@ -6,5 +6,7 @@ subjects.py   what is asked: each program, how it is started and where it listen
 load.py       the load generator, a process of its own
 meter.py      CPU time and memory of a subject's processes
 report.py     the table and the JSON file
+memory.py     another command line: what the worker process holds after so many calls
 apps/empty    the Functions app that does nothing
+apps/probe    the gateway, with a function that says what its process holds
 """

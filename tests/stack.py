@@ -108,9 +108,16 @@ def key_hash(key: MintedKey) -> dict[str, str]:
 
 @contextlib.asynccontextmanager
 async def running(
-    azurite: Azurite, simulator: Simulator, prefix: str, document: Mapping[str, Any] | None = None, **settings: str
+    azurite: Azurite,
+    simulator: Simulator,
+    prefix: str,
+    document: Mapping[str, Any] | None = None,
+    *,
+    app: Path = APP,
+    **settings: str,
 ) -> AsyncIterator[Stack]:
-    """Starts the app; parts of a configuration `document`, and further settings, win over the usual ones."""
+    """Starts the app; parts of a configuration `document`, and further settings, win over the usual ones. `app`: another
+    folder with a function_app.py that is to be hosted."""
     keys = {client_id: mint(secrets.token_bytes(RANDOM_BYTES)) for client_id in CLIENTS}
     usual = {
         "AzureWebJobsStorage": azurite.connection_string,
@@ -122,7 +129,7 @@ async def running(
         "UPSTREAM_KEY": UPSTREAM_KEY,
     }
     # A message that a killed host had taken comes back after the lease: minutes in Azure, seconds here.
-    async with DevHost.start(APP, settings=usual | settings, arguments=("--queue-lease", "3")) as host:
+    async with DevHost.start(app, settings=usual | settings, arguments=("--queue-lease", "3")) as host:
         yield Stack(host=host, simulator=simulator, azurite=azurite, prefix=prefix, keys=keys)
 
 

@@ -1,0 +1,1 @@
+"""The gateway, and what its process holds."""
