@@ -15,7 +15,7 @@ from shared.core.events import Chunk, Closed, Record, Undecodable, decode, encod
 from shared.quarantine import Quarantine
 from shared.shelf import Shelf
 from shared.sinks import Sink
-from shared.sinks.archive import Archive, DigestMismatch
+from shared.sinks.archive import Archive, NotTheCall
 
 _log = logging.getLogger(__name__)
 
@@ -52,14 +52,21 @@ class Recorder(msgspec.Struct, frozen=True, kw_only=True):
         await self._keep(records)
 
     async def _joined(self, pieces: Sequence[Chunk]) -> Sequence[Closed]:
-        """The call that these chunks complete, if they do."""
+        """The call that these chunks complete, if they do. Its bodies stay in the archive, where the chunks are blocks of
+        its blob: written anew it would have none, and a chunk that comes again would find its siblings gone."""
         try:
             call = await self.archive.add_chunks(pieces)
-        except DigestMismatch as reason:
-            for piece in pieces:
-                await self._set_aside(encode(piece), str(reason))
+        except NotTheCall as reason:
+            await self._set_aside(reason.content, str(reason))
+            await self.archive.remove(pieces[0].call_id)
             return ()
-        return () if call is None else (Closed.of(call),)
+        except Exception as failure:
+            if _is_outage(failure):
+                raise
+            for piece in pieces:
+                await self._set_aside(encode(piece), repr(failure))
+            return ()
+        return () if call is None else (Closed(record=call.record),)
 
     async def _keep(self, records: Sequence[Record]) -> None:
         failures: list[Exception] = []
@@ -110,10 +117,12 @@ async def _write(sink: Sink, records: Sequence[Record]) -> tuple[Sequence[Record
         return (), None
     failed: list[Record] = []
     last: Exception | None = None
-    for record in records:
+    for index, record in enumerate(records):
         try:
             await sink.write([record])
         except Exception as failure:  # noqa: BLE001 - likewise
+            if _is_outage(failure):
+                return [*failed, *records[index:]], failure
             failed.append(record)
             last = failure
     return failed, last
@@ -124,7 +133,7 @@ def _is_outage(failure: Exception) -> bool:
     if isinstance(failure, ExceptionGroup):
         return any(map(_is_outage, failure.exceptions))
     if isinstance(failure, HttpResponseError):
-        return failure.status_code in (401, 403, 404, 408, 429, None) or failure.status_code >= 500
+        return failure.status_code in (401, 403, 404, 408, 409, 412, 429, None) or failure.status_code >= 500
     return isinstance(failure, AzureError | OSError)  # TimeoutError is an OSError
 
 

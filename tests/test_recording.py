@@ -1,14 +1,17 @@
 """The recorder: what is no event is set aside, and no sink stops another."""
 
 from collections.abc import Sequence
+from typing import override
 
 import msgspec
 import pytest
+from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoundError, ServiceRequestError
 
-from shared.core.events import Record, encode
+from shared.core.archive import ArchivedCall
+from shared.core.events import Closed, Record, decode, encode, split
 from shared.recording import Recorder, outbox
 from shared.sinks import Sink
-from tests.examples import closed, opened
+from tests.examples import archived, call_id, closed, opened
 from tests.storage import Storage
 
 
@@ -97,3 +100,196 @@ async def test_recording_a_message_again_changes_nothing(storage: Storage) -> No
     await recorder(storage).record([message, message])
     assert before == (await storage.entries(closed()), await storage.archive.get(closed().record.call_id))
     assert (await storage.quarantined()).keys() == {b"broken"}
+
+
+def chunk_lines(call: ArchivedCall, limit: int = 1000) -> list[bytes]:
+    return [encode(chunk) for chunk in split(call, limit)]
+
+
+LARGE = archived(7, request=b"\xff\x00" * 800, response=b"answer")
+
+
+async def test_a_call_in_chunks_reaches_every_sink_when_the_last_is_there(storage: Storage) -> None:
+    sink, lines = ListSink(), chunk_lines(LARGE)
+    for line in lines[1:]:
+        await recorder(storage, storage.archive, storage.ledger, sink).record([line])
+        assert sink.events == []
+    await recorder(storage, storage.archive, storage.ledger, sink).record([lines[0] + b"\n" + encode(opened(1))])
+    assert {event.record.call_id for event in sink.events} == {LARGE.record.call_id, opened(1).record.call_id}
+    assert await storage.archive.get(LARGE.record.call_id) == LARGE
+    assert (await storage.entry(Closed(record=LARGE.record))).outcome is LARGE.record.outcome
+
+
+@pytest.mark.parametrize("index", [0, 3, 7])
+async def test_a_recorder_that_dies_between_two_sinks_leaves_no_sink_without_the_call(
+    storage: Storage, storage_away: Storage, index: int
+) -> None:
+    """Invariant: every call is a ledger entry, whatever is killed. The messages of the other chunks are gone by then."""
+    lines = chunk_lines(LARGE)
+    dies = msgspec.structs.replace(
+        recorder(storage, storage.archive, ListSink(failure=OSError())), shelf=storage_away.shelf
+    )
+    for line in (*lines[:index], *lines[index + 1 :]):
+        await dies.record([line])
+    with pytest.raises(ExceptionGroup):
+        await dies.record([lines[index]])
+    await recorder(storage).record([lines[index]])
+    assert (await storage.entry(Closed(record=LARGE.record))).outcome is LARGE.record.outcome
+    assert await storage.archive.get(LARGE.record.call_id) == LARGE
+
+
+async def test_chunks_that_are_not_what_was_sent_are_set_aside_as_a_whole(storage: Storage) -> None:
+    """Guards that nothing is dropped: the chunks that came earlier are in no message any more."""
+    chunks = list(split(LARGE, 1000))
+    forged = [*chunks[:-1], msgspec.structs.replace(chunks[-1], data=b"forged")]
+    good = ListSink()
+    for chunk in forged[:-1]:
+        await recorder(storage).record([encode(chunk)])
+    await recorder(storage, good).record([encode(forged[-1]), encode(closed(1))])
+    assert await storage.archive.get(LARGE.record.call_id) is None
+    assert await storage.quarantined() == {
+        b"".join(
+            chunk.data for chunk in forged
+        ): f"the {len(chunks)} chunks of call {LARGE.record.call_id} are not what was sent"
+    }
+    assert good.events == [closed(1)]
+
+
+async def test_a_chunk_that_the_archive_cannot_take_is_set_aside_and_stops_nothing(storage: Storage) -> None:
+    """Guards that no message fails for ever: an Event Hubs partition would stand still behind it."""
+    sink, chunk = ListSink(), split(LARGE, 1000)[0]
+    wrong = [msgspec.structs.replace(chunk, sha256=digest) for digest in ("", "é" * 64)]
+    await recorder(storage).record([encode(chunk)])
+    await recorder(storage, sink).record([*map(encode, wrong), encode(closed(1))])
+    assert (await storage.quarantined()).keys() <= set(map(encode, wrong))
+    assert sink.events == [closed(1)]
+
+
+async def test_chunks_wait_where_the_archive_is_away(storage: Storage, storage_away: Storage) -> None:
+    away = msgspec.structs.replace(recorder(storage), archive=storage_away.archive)
+    with pytest.raises((AzureError, ExceptionGroup)):
+        await away.record(chunk_lines(LARGE))
+    assert await storage.quarantined() == {}
+
+
+class PickySink(ListSink):
+    """A sink that cannot take some calls."""
+
+    def __init__(self, failure: Exception, *numbers: int) -> None:
+        super().__init__("picky")
+        self._refused = {call_id(number): failure for number in numbers}
+
+    def accept(self) -> None:
+        self._refused = {}
+
+    def refuse(self, failure: Exception, *numbers: int) -> None:
+        self._refused |= {call_id(number): failure for number in numbers}
+
+    @override
+    async def write(self, events: Sequence[Record], /) -> None:
+        for event in events:
+            if failure := self._refused.get(event.record.call_id):
+                raise failure
+        await super().write(events)
+
+
+def answered(status: int) -> HttpResponseError:
+    error = HttpResponseError(f"status {status}")
+    error.status_code = status
+    return error
+
+
+DEFECTS: dict[str, Exception] = {
+    "a bad request": answered(400),
+    "too large": answered(413),
+    "a defect of ours": KeyError("x"),
+    "in a group": ExceptionGroup("some", [ValueError("x")]),
+}
+OUTAGES: dict[str, Exception] = {
+    "a store that fails": answered(500),
+    "a store that throttles": answered(429),
+    "a store that is busy with itself": answered(503),
+    "rights that are missing": answered(403),
+    "a container that is being made again": answered(409),
+    "a container that is gone": ResourceNotFoundError("gone"),
+    "no connection": ServiceRequestError("refused"),
+    "an answer that does not come": TimeoutError(),
+    "a connection that breaks": ConnectionResetError(),
+    "in a group": ExceptionGroup("some", [ValueError("x"), ServiceRequestError("refused")]),
+}
+NUMBERS = range(5)
+BATCH = [encode(closed(number)) for number in NUMBERS]
+
+
+def numbers_of(sink: ListSink) -> list[int]:
+    return [number for number in NUMBERS if call_id(number) in {event.record.call_id for event in sink.events}]
+
+
+@pytest.mark.parametrize("failure", DEFECTS.values(), ids=DEFECTS.keys())
+async def test_one_record_that_a_sink_cannot_take_takes_no_other_with_it(storage: Storage, failure: Exception) -> None:
+    sink = PickySink(failure, 2)
+    recording = recorder(storage, sink)
+    await recording.record(BATCH)
+    assert numbers_of(sink) == [0, 1, 3, 4]
+    assert await recording.drain() == 1
+    assert await storage.shelf.waiting(outbox(sink)) == 0
+    kept = await storage.quarantined()
+    assert [decode(line) for line in kept] == [closed(2)]
+    (reason,) = kept.values()
+    assert reason.startswith("picky: ")
+
+
+@pytest.mark.parametrize("failure", OUTAGES.values(), ids=OUTAGES.keys())
+async def test_what_waits_for_a_store_is_delivered_when_it_is_back_and_never_set_aside(
+    storage: Storage, failure: Exception
+) -> None:
+    """Invariant: a sink that is down neither stops the others nor loses data."""
+    sink = PickySink(failure, *NUMBERS)
+    recording = recorder(storage, sink)
+    await recording.record(BATCH)
+    assert (await recording.drain(), numbers_of(sink), await storage.shelf.waiting(outbox(sink))) == (0, [], 1)
+    sink.accept()
+    assert (await recording.drain(), numbers_of(sink), await storage.shelf.waiting(outbox(sink))) == (
+        1,
+        [0, 1, 2, 3, 4],
+        0,
+    )
+    assert await recording.drain() == 0
+    assert await storage.quarantined() == {}
+
+
+async def test_an_outage_amid_defects_sets_nothing_aside(storage: Storage) -> None:
+    """Guards that a record is not given up for its neighbour's fault."""
+    sink = PickySink(ValueError("defect"), 0, 4)
+    sink.refuse(answered(503), 2)
+    recording = recorder(storage, sink)
+    await recording.record(BATCH)
+    assert await recording.drain() == 0
+    assert await storage.quarantined() == {}
+    sink.accept()
+    sink.refuse(ValueError("defect"), 0, 4)
+    assert await recording.drain() == 1
+    assert numbers_of(sink) == [1, 2, 3]
+    assert len(await storage.quarantined()) == 2
+
+
+async def test_draining_delivers_again_what_was_delivered_and_not_taken_off(storage: Storage) -> None:
+    """Guards that a timer that dies while it drains changes nothing: sinks take an event any number of times."""
+    recording = recorder(storage)
+    await storage.shelf.put(outbox(storage.ledger), [encode(opened()), encode(closed())])
+    await storage.shelf.put(outbox(storage.ledger), [encode(closed())])
+    assert await recording.drain() == 2
+    before = await storage.entries(closed())
+    await storage.shelf.put(outbox(storage.ledger), [encode(opened())])
+    assert await recording.drain() == 1
+    assert await storage.entries(closed()) == before
+
+
+async def test_an_outbox_that_is_still_down_holds_up_no_other(storage: Storage) -> None:
+    down, up = ListSink("down", OSError()), ListSink("up", OSError())
+    recording = recorder(storage, down, up)
+    await recording.record([encode(closed())])
+    recovered = ListSink("up")
+    assert await recorder(storage, down, recovered).drain() == 1
+    assert recovered.events == [closed()]
+    assert await storage.shelf.waiting(outbox(down)) == 1

@@ -4,6 +4,7 @@ Rule: the archive is the truth; everything else that is kept can be made again f
 """
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Sequence
 
@@ -18,8 +19,12 @@ from shared.core.events import Chunk, Closed, Record
 _OPAQUE = ContentSettings(content_type="application/octet-stream")
 
 
-class DigestMismatch(Exception):
-    """What was put together is not what was sent."""
+class NotTheCall(Exception):
+    """What was put together is not the call that was sent."""
+
+    def __init__(self, reason: str, content: bytes) -> None:
+        super().__init__(reason)
+        self.content = content
 
 
 class ArchiveWriter:
@@ -31,13 +36,13 @@ class ArchiveWriter:
 
     async def add(self, block: bytes) -> None:
         """Adds a piece of the request body. Raises AzureError."""
-        block_id = f"upload-{len(self._blocks) + 1:09d}"
+        block_id = _upload_block_id(len(self._blocks) + 1)
         await self._blob.stage_block(block_id, block)
         self._blocks.append(block_id)
 
     async def finish(self, head: bytes, response: bytes) -> None:
         """Puts the head before what was added and the response behind it. Raises AzureError."""
-        first, last = f"upload-{0:09d}", f"upload-{len(self._blocks) + 1:09d}"
+        first, last = _upload_block_id(0), _upload_block_id(len(self._blocks) + 1)
         await self._blob.stage_block(first, head)
         if response:
             await self._blob.stage_block(last, response)
@@ -72,7 +77,8 @@ class Archive:
         )
 
     async def add_chunks(self, chunks: Sequence[Chunk]) -> ArchivedCall | None:
-        """Adds chunks of one call; the call once all are there, whoever brought the others. Raises DigestMismatch.
+        """Adds chunks of one call; the call once all are there, whoever brought the others. Raises NotTheCall; then
+        it is to be removed, once its content is kept elsewhere.
 
         They are blocks of the archive's own blob: adding one again changes nothing, their order does not matter, and the
         blob is not seen before it is whole (https://learn.microsoft.com/rest/api/storageservices/put-block-list).
@@ -90,9 +96,18 @@ class Archive:
         await blob.commit_block_list([BlobBlock(each) for each in wanted], content_settings=_OPAQUE)
         content = await (await blob.download_blob()).readall()
         if hashlib.sha256(content).hexdigest() != first.sha256:
-            await blob.delete_blob()
-            raise DigestMismatch(f"the {first.count} chunks of call {first.call_id} are not what was sent")
-        return archive.decode(content)
+            raise NotTheCall(f"the {first.count} chunks of call {first.call_id} are not what was sent", content)
+        try:
+            return archive.decode(content)
+        except ValueError as error:
+            raise NotTheCall(
+                f"the {first.count} chunks of call {first.call_id} are no call: {error}", content
+            ) from error
+
+    async def remove(self, call_id: str) -> None:
+        """Takes away what is no call. Does nothing where it is gone."""
+        with contextlib.suppress(ResourceNotFoundError):
+            await self._container.delete_blob(archive.blob_name(call_id))
 
     def writer(self, call_id: str) -> "ArchiveWriter":
         """Writes one call piece by piece, while it goes on."""
@@ -123,3 +138,8 @@ async def _stage(blob: BlobClient, chunk: Chunk) -> None:
 def _block_id(chunk: Chunk, index: int) -> str:
     """All block ids of a blob must be of one length. The digest keeps the chunks of two accounts of a call apart."""
     return f"{chunk.sha256[:16]}-{index:06d}"
+
+
+def _upload_block_id(index: int) -> str:
+    """As long as a chunk's: a call whose upload broke off may still end in chunks."""
+    return f"upload-{index:016d}"

@@ -1,9 +1,14 @@
 """The archive in Blob Storage."""
 
+import asyncio
+import hashlib
+
+import msgspec
 import pytest
 
-from shared.core.archive import encode
-from shared.core.events import Body, Closed
+from shared.core.archive import ArchivedCall, encode, head_of
+from shared.core.events import Body, Chunk, Closed, split
+from shared.sinks.archive import NotTheCall
 from tests.examples import archived, call_id, closed_record, opened
 from tests.storage import Storage
 
@@ -41,3 +46,107 @@ async def test_a_call_that_is_not_archived_is_none_and_no_id_is_an_error(storage
     assert await storage.archive.get(call_id()) is None
     with pytest.raises(ValueError, match=r".+"):
         await storage.archive.get("../../secrets")
+
+
+def chunks_of(call: ArchivedCall, pieces: int = 5) -> list[Chunk]:
+    """The call in that many chunks, or one more."""
+    size = len(encode(call)) // pieces + 1
+    return list(split(call, limit=size * 4 // 3 + 515))
+
+
+CALL = archived(request=b"\xff\x00" * 400, response=bytes(range(256)) * 4)
+ALL = chunks_of(CALL)
+
+DELIVERIES: dict[str, list[list[Chunk]]] = {
+    "at once": [ALL],
+    "at once, backwards": [ALL[::-1]],
+    "one by one": [[chunk] for chunk in ALL],
+    "one by one, backwards": [[chunk] for chunk in ALL[::-1]],
+    "two invocations, interleaved": [ALL[::2], ALL[1::2]],
+    "each doubled": [[chunk, chunk] for chunk in ALL],
+    "all but the last twice": [ALL[:-1], ALL[:-1], ALL[-1:]],
+}
+
+
+@pytest.mark.parametrize("deliveries", DELIVERIES.values(), ids=DELIVERIES.keys())
+async def test_chunks_make_a_call_whatever_their_order_and_over_any_number_of_invocations(
+    storage: Storage, deliveries: list[list[Chunk]]
+) -> None:
+    """Invariant: chunks need no order, no partition and no memory between invocations; until all are there, nothing is."""
+    for delivery in deliveries[:-1]:
+        assert await storage.archive.add_chunks(delivery) is None
+        assert await storage.archive.get(call_id()) is None
+    assert await storage.archive.add_chunks(deliveries[-1]) == CALL
+    assert await storage.archive.get(call_id()) == CALL
+
+
+@pytest.mark.parametrize("index", range(len(ALL)))
+async def test_a_chunk_that_comes_again_after_the_call_is_whole_finds_it_whole(storage: Storage, index: int) -> None:
+    """Guards that a recorder that died before it told the other sinks tells them when the message comes again."""
+    await storage.archive.add_chunks(ALL)
+    assert await storage.archive.add_chunks([ALL[index]]) == CALL
+    assert await storage.archive.get(call_id()) == CALL
+
+
+async def test_two_recorders_may_finish_a_call_at_once(storage: Storage) -> None:
+    await storage.archive.add_chunks(ALL[1:])
+    finished = await asyncio.gather(*(storage.archive.add_chunks(ALL[:1]) for _ in range(4)))
+    assert finished == [CALL] * 4
+    half = archived(2, request=b"r" * 1000)
+    pieces = chunks_of(half, 4)
+    raced = await asyncio.gather(*(storage.archive.add_chunks(some) for some in (pieces[:2], pieces[2:])))
+    assert half in raced
+    assert {await storage.archive.get(call_id(number)) == call for number, call in ((0, CALL), (2, half))} == {True}
+
+
+async def test_the_chunks_of_two_accounts_of_a_call_do_not_mix(storage: Storage) -> None:
+    """A call can be closed twice, with other words: the account that is whole last is kept, and is of one piece."""
+    other = chunks_of(archived(request=b"other" * 200, response=b"s"))
+    assert await storage.archive.add_chunks([*other[:2], *other[3:]]) is None
+    assert await storage.archive.add_chunks(ALL) == CALL
+    assert await storage.archive.add_chunks(other) == archived(request=b"other" * 200, response=b"s")
+
+
+FORGED = {
+    "a chunk is not what was sent": (
+        [*ALL[:-1], msgspec.structs.replace(ALL[-1], data=b"forged")],
+        "not what was sent",
+    ),
+    "what was sent is no call": (
+        [Chunk(call_id=call_id(), index=0, count=1, sha256=hashlib.sha256(b"x").hexdigest(), data=b"x")],
+        "no call",
+    ),
+}
+
+
+@pytest.mark.parametrize(("chunks", "reason"), FORGED.values(), ids=FORGED.keys())
+async def test_chunks_that_do_not_make_what_was_sent_are_told_of_with_all_that_they_make(
+    storage: Storage, chunks: list[Chunk], reason: str
+) -> None:
+    for chunk in chunks[:-1]:
+        await storage.archive.add_chunks([chunk])
+    with pytest.raises(NotTheCall, match=reason) as caught:
+        await storage.archive.add_chunks(chunks[-1:])
+    assert caught.value.content == b"".join(chunk.data for chunk in chunks)
+    await storage.archive.remove(call_id())
+    await storage.archive.remove(call_id())
+    assert await storage.archive.get(call_id()) is None
+
+
+async def test_an_upload_that_broke_off_leaves_room_for_chunks(storage: Storage) -> None:
+    """The blocks of a blob must have ids of one length, also those that are never committed."""
+    writer = storage.archive.writer(call_id())
+    await writer.add(b"what came before it broke off")
+    assert await storage.archive.add_chunks(ALL[:2]) is None
+    assert await storage.archive.add_chunks(ALL[2:]) == CALL
+
+
+async def test_an_upload_is_a_call_once_it_is_finished(storage: Storage) -> None:
+    call = archived(request=b"one" * 100 + b"two" * 100, response=b"answer")
+    for response in (b"answer", b""):
+        writer = storage.archive.writer(call_id())
+        await writer.add(b"one" * 100)
+        await writer.add(b"two" * 100)
+        call = msgspec.structs.replace(call, response=response)
+        await writer.finish(head_of(call.record, 600, len(response)), response)
+        assert await storage.archive.get(call_id()) == call
