@@ -24,6 +24,9 @@ _log = logging.getLogger(__name__)
 _PATIENCE_S = 10.0
 """For a store that neither takes nor refuses."""
 
+_SLOWEST_BYTES_PER_S = 1_000_000
+"""Of a large call to the archive, before it is taken for hanging."""
+
 SPILL = "spill"
 """The shelf's place for what the transport did not take."""
 
@@ -55,16 +58,23 @@ class Publisher:
 
     async def closed(self, call: ArchivedCall) -> None:
         """Tells that a call has ended. Raises TransportDown where that may not have been kept."""
-        if len(call.request) + len(call.response) > self._sizes.claim_check_bytes:
-            try:
-                await self._archive.put(call)
-            except AzureError as error:
-                raise TransportDown(f"archive: {error}") from error
+        size = len(call.request) + len(call.response)
+        if size > self._sizes.claim_check_bytes and await self._archived(call, size):
             await self.archived(call.record)
             return
         line = encode(Closed.of(call))
         limit = self._transport.max_message_bytes
         await self._publish([line] if len(line) <= limit else [encode(chunk) for chunk in split(call, limit)])
+
+    async def _archived(self, call: ArchivedCall, size: int) -> bool:
+        """Whether the archive took the call. Where it did not, the transport still may."""
+        try:
+            async with asyncio.timeout(_PATIENCE_S + size / _SLOWEST_BYTES_PER_S):
+                await self._archive.put(call)
+        except (AzureError, TimeoutError) as error:
+            _log.warning("large call not archived ahead", extra={"call_id": call.record.call_id, "reason": repr(error)})
+            return False
+        return True
 
     def writer(self, call_id: str) -> ArchiveWriter:
         """Where a body is kept that is too large to be published, while it passes; then tell that it is `archived`."""
