@@ -13,6 +13,9 @@ import msgspec
 
 _MAX_REFRESH_S = 20.0
 
+_NOBODYS_PREFIX = "prefix-invalid"
+"""Good for a queue's name, and itself no prefix that anyone could set."""
+
 
 class SettingsInvalid(Exception):
     """Some settings cannot be used. `problems` says which and why, a sentence each."""
@@ -167,7 +170,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
 
 
 def read_binding_settings(environ: Mapping[str, str]) -> tuple[Settings, tuple[str, ...]]:
-    """The settings with the default for each that is wrong, and what is wrong. A wrong prefix becomes one that nobody has:
+    """The settings with the default for each that is wrong, and what is wrong. A wrong prefix becomes one that nobody can have:
     the default could be somebody else's."""
     values: dict[str, Any] = {}
     problems = []
@@ -176,5 +179,5 @@ def read_binding_settings(environ: Mapping[str, str]) -> tuple[Settings, tuple[s
             values[setting.field] = setting.parse(environ.get(setting.name) or setting.default)
         except ValueError as error:
             problems.append(f"{setting.name} {error}. It is: {setting.help}")
-            values[setting.field] = setting.parse("invalid" if setting.field == "prefix" else setting.default)
+            values[setting.field] = _NOBODYS_PREFIX if setting.field == "prefix" else setting.parse(setting.default)
     return Settings(**values), tuple(problems)

@@ -4,6 +4,7 @@ Guards, with tests/test_architecture.py, that a wrong setting shows on /health a
 """
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from functions import health
 from functions.web import AnswerResponse
 from shared import wiring
 from shared.core.errors import NotReady
-from shared.settings import Transports
+from shared.settings import SettingsInvalid, Transports, read_settings
 from tests.storage import AWAY
 
 OURS = ("TOLLGATE_", "AzureWebJobs")
@@ -92,6 +93,15 @@ def test_triggers_are_declared_with_the_defaults_where_settings_are_wrong_and_wi
     settings = wiring.settings_for_bindings()
     assert settings.transport is Transports.STORAGE_QUEUE
     assert wiring.queue_name(settings) != "tollgate-calls"
+    with pytest.raises(SettingsInvalid):
+        read_settings({"TOLLGATE_PREFIX": settings.prefix})  # so it is nobody's
+
+
+def test_the_queue_of_an_app_whose_prefix_is_wrong_is_a_queue_that_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOLLGATE_PREFIX", "X!")
+    name = wiring.queue_name(wiring.settings_for_bindings())
+    assert re.fullmatch("[a-z0-9](-?[a-z0-9])+", name), "else the host would refuse the function"
+    assert 3 <= len(name) <= 63
     assert "settings invalid" in caplog.text
 
 
