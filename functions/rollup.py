@@ -20,7 +20,7 @@ async def roll_up_usage(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the
     await parts.shelf.deliver(SPILL, recorder.record_lines)
     await recorder.drain()
     overdue = timedelta(seconds=parts.settings.incomplete_after_s)
-    await rollup.run(parts.ledger, parts.usage, wiring.now(), overdue)
+    await rollup.run(parts.ledger, parts.usage, recorder.recover, now=wiring.now(), incomplete_after=overdue)
     await parts.limits_table.sweep(wiring.now())
 
 

@@ -82,6 +82,17 @@ class Recorder(msgspec.Struct, frozen=True, kw_only=True):
         if failures:
             raise ExceptionGroup("some calls could neither be kept nor shelved", failures)
 
+    async def recover(self, call_id: str) -> bool:
+        """Records a call whose end has got as far as the archive. False where it is not there.
+
+        A call that is archived ahead of its event gets no further where the gateway dies in between.
+        """
+        record = await self.archive.record(call_id)
+        if record is None:
+            return False
+        await self._keep([Closed(record=record)])
+        return True
+
     async def drain(self) -> int:
         """Hands every sink what it did not take before, until it fails again. Returns how many blobs were delivered."""
         delivered = 0

@@ -1,7 +1,7 @@
 """The rollup: whatever comes between its steps, no call is lost and none is counted twice."""
 
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import override
 
 import pytest
@@ -10,8 +10,10 @@ from shared import rollup
 from shared.core.call_record import Outcome
 from shared.core.events import Event
 from shared.core.ledger import UsageEntry, UsageHour
+from shared.recording import Recorder
 from shared.sinks.ledger import DirtyHour, Ledger
-from tests.examples import NOON, closed, opened
+from shared.usage_table import UsageTable
+from tests.examples import NOON, archived, closed, opened
 from tests.storage import Storage
 
 HOUR, NEXT = "2026112112", "2026112113"
@@ -19,8 +21,18 @@ GRACE = timedelta(minutes=35)
 SOON, LATE = NOON + timedelta(minutes=1), NOON + timedelta(minutes=36)
 
 
-async def run(storage: Storage, now: object = SOON) -> int:
-    return await rollup.run(storage.ledger, storage.usage, now, GRACE)  # type: ignore[arg-type]
+async def run(
+    storage: Storage, now: datetime = SOON, *, ledger: Ledger | None = None, usage: UsageTable | None = None
+) -> int:
+    recorder = Recorder(
+        archive=storage.archive,
+        sinks=(storage.archive, storage.ledger),
+        quarantine=storage.quarantine,
+        shelf=storage.shelf,
+    )
+    return await rollup.run(
+        ledger or storage.ledger, usage or storage.usage, recorder.recover, now=now, incomplete_after=GRACE
+    )
 
 
 async def usage(storage: Storage) -> list[UsageHour]:
@@ -123,6 +135,21 @@ async def test_a_call_that_stays_open_too_long_is_incomplete(storage: Storage) -
     assert await storage.dirty() == []
 
 
+async def test_a_call_whose_end_got_no_further_than_the_archive_ends_as_it_says(storage: Storage) -> None:
+    """A large call is archived ahead of its event, and the gateway may be killed in between."""
+    await storage.ledger.write([opened(1), opened(2)])
+    await storage.archive.put(archived(1))
+    await run(storage)
+    assert (await storage.entry(opened(1))).outcome is None, "it may not have ended yet"
+    await run(storage, LATE)
+    assert [(row.completed, row.incomplete, row.input_tokens) for row in await usage(storage)] == [
+        (0, 1, 0),
+        (1, 0, 10),
+    ]
+    await run(storage, LATE)
+    assert await storage.dirty() == []
+
+
 async def test_an_end_that_turns_up_replaces_incomplete(storage: Storage) -> None:
     await storage.ledger.write([opened(1)])
     await run(storage, LATE)
@@ -148,7 +175,7 @@ async def test_an_entry_that_comes_while_its_hour_is_counted_keeps_the_mark(
     """Guards that an hour without a mark is counted whole."""
     await storage.ledger.write([closed(1)])
     ledger = Interrupted(storage, closed(2), after_reading=after_reading)
-    await rollup.run(ledger, storage.usage, SOON, GRACE)
+    await run(storage, ledger=ledger)
     assert await storage.dirty() == [HOUR]
     await run(storage)
     assert await calls(storage) == {HOUR: 2}
@@ -174,7 +201,7 @@ class Overtaken(Ledger):
 async def test_a_rollup_that_another_one_overtook_marks_the_hour_again(storage: Storage) -> None:
     """What it wrote is older than what the other one did."""
     await storage.ledger.write([closed(1)])
-    await rollup.run(Overtaken(storage, closed(2)), storage.usage, SOON, GRACE)
+    await run(storage, ledger=Overtaken(storage, closed(2)))
     assert await calls(storage) == {HOUR: 1}
     assert await storage.dirty() == [HOUR]
     await run(storage)
@@ -184,5 +211,5 @@ async def test_a_rollup_that_another_one_overtook_marks_the_hour_again(storage: 
 async def test_a_rollup_that_fails_leaves_the_mark(storage: Storage, storage_away: Storage) -> None:
     await storage.ledger.write([closed(1)])
     with pytest.raises(Exception, match=r".+"):
-        await rollup.run(storage.ledger, storage_away.usage, SOON, GRACE)
+        await run(storage, usage=storage_away.usage)
     assert await storage.dirty() == [HOUR]

@@ -46,14 +46,24 @@ def head_of(record: CallRecord, request_bytes: int, response_bytes: int) -> byte
 def decode(content: bytes) -> ArchivedCall:
     """The call in an archive object. Raises ValueError where its bytes are not whole, or of a version unknown here."""
     line, _, bodies = content.partition(b"\n")
-    header = _header_decoder.decode(line)
-    if header.v != VERSION:
-        raise ValueError(f"version {header.v}; known here is {VERSION}")
+    header = _header_of(line)
     if len(bodies) != header.request_bytes + header.response_bytes:
         raise ValueError(f"{len(bodies)} bytes of bodies, {header.request_bytes} + {header.response_bytes} promised")
     return ArchivedCall(
         record=header.record, request=bodies[: header.request_bytes], response=bodies[header.request_bytes :]
     )
+
+
+def record_of(beginning: bytes) -> CallRecord:
+    """The record, from the beginning of an archive object. Raises ValueError as `decode` does."""
+    return _header_of(beginning.partition(b"\n")[0]).record
+
+
+def _header_of(line: bytes) -> _Header:
+    header = _header_decoder.decode(line)
+    if header.v != VERSION:
+        raise ValueError(f"version {header.v}; known here is {VERSION}")
+    return header
 
 
 def blob_name(call_id: str) -> str:

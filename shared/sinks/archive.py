@@ -14,8 +14,11 @@ from azure.storage.blob.aio import BlobClient, ContainerClient
 
 from shared.core import archive
 from shared.core.archive import ArchivedCall
+from shared.core.call_record import CallRecord
 from shared.core.events import Chunk, Closed, Record
 
+_LONGEST_HEAD = 1024 * 1024
+"""Bytes. More than a record has: what clients and upstreams say in it is cut to lengths."""
 _OPAQUE = ContentSettings(content_type="application/octet-stream")
 
 
@@ -120,6 +123,14 @@ class Archive:
         except ResourceNotFoundError:
             return None
         return archive.decode(await download.readall())
+
+    async def record(self, call_id: str) -> CallRecord | None:
+        """The call's record, without its bodies, or None where it is not archived. Raises ValueError as `get` does."""
+        try:
+            download = await self._container.download_blob(archive.blob_name(call_id), offset=0, length=_LONGEST_HEAD)
+        except ResourceNotFoundError:
+            return None
+        return archive.record_of(await download.readall())
 
     async def prepare(self) -> None:
         try:
