@@ -32,7 +32,7 @@ _VERSIONS = ("azure-functions-runtime", "uvicorn", "httpx", "msgspec")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measures, prints the table and writes the JSON. Returns 1 where any call failed."""
+    """Measures, prints the table and writes the JSON. Returns 1 where a call failed that was not a peer's."""
     options = _parse(arguments)
     began_at, began, busy = datetime.now(UTC), time.monotonic(), os.getloadavg()
     skipped: dict[str, str] = {}
@@ -51,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out.write_bytes(msgspec.json.format(msgspec.json.encode(outcome)))
     print(report.table(outcome))
     print(f"\n{outcome.seconds:.0f} s; all numbers: {out}")
-    return 1 if any(cell.measured.failed for cell in cells) else 0
+    peers = {peer.name for peer in subjects.PEERS}
+    return 1 if any(cell.measured.failed and cell.subject not in peers for cell in cells) else 0
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -98,7 +99,9 @@ def _cell(subject: Subject, running: Running, scenario: Scenario) -> Cell:
     after = meter.cpu_s(running.session)
     spent = None if before is None or after is None or not measured.calls else after - before
     if measured.first_failure:
-        _say(f"{subject.name}, {scenario.name}: {measured.failed} calls failed; the first: {measured.first_failure}")
+        _say(
+            f"{subject.name}, {scenario.name}: {measured.failed} calls failed; the first: {measured.first_failure.strip()}"
+        )
     return Cell(
         subject=subject.name,
         scenario=scenario,

@@ -133,7 +133,7 @@ class _Run:
         if call.parser.get_status_code() == _OK:
             self.done.append(call)
         else:
-            self.failures.append(f"{call.parser.get_status_code()}: {last[-300:].decode(errors='replace')}")
+            self.failures.append(f"{call.parser.get_status_code()}: {last.rpartition(b'\r\n\r\n')[2][-300:]!r}")
         return bool(call.parser.should_keep_alive())
 
 
