@@ -1,6 +1,6 @@
 # Each target is a line or two; what they do is in devtools/ and pyproject.toml.
 .DEFAULT_GOAL := help
-.PHONY: help install run kql bench test check lock clean
+.PHONY: help install run kql chaos bench test check lock clean
 
 PYTHON := .venv/bin/python
 COMPILE := UV_SYSTEM_CERTS=true PATH="$$PATH:.local/tools/bin" uv pip compile --universal --python-version 3.13 --generate-hashes --no-header -q
@@ -16,6 +16,9 @@ run: install ## Start the gateway and all it needs; Ctrl-C stops everything
 
 kql: install ## Ask the archive in KQL: a prompt, or QUERY='Calls | count'
 	@$(PYTHON) -m devtools.kql $(if $(QUERY),--query "$$QUERY")
+
+chaos: install ## Kill, stop and double everything under load, then compare all accounts. CALLS=500 SEED=7 TRANSPORT=event-hubs
+	@$(PYTHON) -m devtools.chaos $(if $(CALLS),--calls $(CALLS)) $(if $(SEED),--seed $(SEED)) $(if $(TRANSPORT),--transport $(TRANSPORT))
 
 bench: install ## Compare with nginx and a bare host in one run: 2 minutes. PEERS=1 adds LiteLLM and Portkey, CALLS=n
 	@$(PYTHON) -m bench.gateway $(if $(CALLS),--calls $(CALLS)) $(if $(PEERS),--peers)

@@ -1,0 +1,56 @@
+"""`python -m devtools.chaos [--calls 500] [--seed 7] [--transport storage-queue|event-hubs]`; exits 1 on a difference."""
+
+import argparse
+import asyncio
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from devtools.chaos.plan import Transport
+from devtools.chaos.run import Result, run
+
+
+def _table(result: Result) -> Iterator[tuple[str, object, str]]:
+    """What, how many, of which kinds."""
+    found, sources = result.comparison, result.comparison.sources
+    faults = Counter(str(each.kind) for each in result.done)
+    yield "faults", faults.total(), _kinds(faults)
+    yield "calls", found.told.total(), _kinds(found.told)
+    yield "forwarded calls", found.forwarded, f"{found.asked} requests to upstreams"
+    yield "ledger entries", found.outcomes.total(), _kinds(found.outcomes)
+    yield "archived objects", found.archived, ""
+    yield "lost", len(found.lost), ""
+    yield "doubled", len(found.doubled), ""
+    yield "wrong token counts", len(found.wrong), ""
+    yield "incomplete", found.incomplete.total(), _kinds(found.incomplete)
+    yield "estimated", sources["estimated"], ""
+    yield "drained", sources["drained"], ""
+    yield "not explained", len(found.differences), ""
+
+
+def _kinds(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items(), key=lambda each: -each[1]))
+
+
+def _main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m devtools.chaos", description="Break everything, lose nothing.")
+    parser.add_argument("--calls", type=int, default=500)
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--transport", type=Transport, choices=list(Transport), default=Transport.STORAGE_QUEUE)
+    parser.add_argument("--log", type=Path, help="where to keep what the host printed")
+    given = parser.parse_args()
+    result = asyncio.run(run(given.calls, given.seed, given.transport))
+    print(f"chaos: {given.calls} calls, seed {given.seed}, {given.transport}, {result.seconds:.0f} s")
+    for name, count, kinds in _table(result):
+        print(f"  {name:<20}{count:>6}  {kinds}")
+    for each in result.done if result.comparison.differences else ():
+        print(f"    {each.began:%H:%M:%S.%f} to {each.ended:%H:%M:%S.%f}  {each.kind}")
+    for difference in result.comparison.differences:
+        print(f"  ! {difference}")
+    if given.log:
+        given.log.write_text(result.log)
+    return 1 if result.comparison.differences else 0
+
+
+sys.exit(_main())

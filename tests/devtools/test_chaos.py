@@ -1,0 +1,92 @@
+"""`make chaos` itself: a seed is a plan, and each kind of difference is noticed when there is one."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from devtools.chaos.accounts import Archived, Kept
+from devtools.chaos.calls import Told
+from devtools.chaos.compare import Comparison, compare
+from devtools.chaos.faults import Done
+from devtools.chaos.plan import KINDS, Kind, Transport, plan
+from devtools.simulator.account import Entry
+from shared.core.call_record import Outcome, UsageSource
+from shared.core.ledger import COUNTERS, UsageEntry, entry_of, roll_up
+from tests.examples import NOON, closed_record, opened_record
+
+PLANNED = plan(1, 1, Transport.STORAGE_QUEUE).calls[0]
+USAGE = {"prompt_tokens": 10, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 4}}
+RECORD = closed_record(end_user=PLANNED.request_id)
+OPEN = opened_record(end_user=PLANNED.request_id)
+TOLD = Told(call=PLANNED, began=NOON, ended=NOON + timedelta(seconds=1), status=200, complete=True)
+BROKEN_OFF = msgspec.structs.replace(TOLD, complete=False)
+INCOMPLETE = msgspec.structs.replace(entry_of(OPEN), outcome=Outcome.INCOMPLETE, usage_source=UsageSource.NONE)
+KILL = Done(kind=Kind.WORKER_KILLED, began=NOON, ended=NOON + timedelta(milliseconds=50))
+SERVED = Entry(
+    sequence=1, at=datetime.now(UTC), resource="east", family="openai", method="POST", path="/", api_version=None,
+    request_id="r-1", client_request_id=PLANNED.request_id, status=200, usage=USAGE, completed=True, ended=True,
+    response_sha256=RECORD.response_sha256,
+)  # fmt: skip
+OBJECT = Archived(record=RECORD, request_sha256=RECORD.request_sha256, response_sha256=str(RECORD.response_sha256))
+
+
+def kept(*entries: UsageEntry, archive: Sequence[Archived] = (OBJECT,), **more: Any) -> Kept:
+    """What the stores hold; the usage report agrees with the ledger."""
+    hours = roll_up("2026112112", entries)
+    usage = {name: sum(getattr(hour, name) for hour in hours) for name in COUNTERS}
+    fields: dict[str, Any] = {"quarantined": 0, "usage": usage, "restless": None} | more
+    return Kept(ledger=entries, archive=tuple(archive), **fields)
+
+
+def compared(kept: Kept, told: Told = TOLD, served: Entry = SERVED, done: Sequence[Done] = ()) -> Comparison:
+    return compare([told], [served], kept, done)
+
+
+def test_the_same_seed_is_the_same_plan_and_every_kind_of_fault_comes_up() -> None:
+    for transport in Transport:
+        assert plan(100, 7, transport) == plan(100, 7, transport)
+        assert plan(100, 7, transport) != plan(100, 8, transport)
+        assert {fault.kind for fault in plan(100, 7, transport).faults} == set(KINDS[transport])
+
+
+def test_accounts_that_agree_differ_in_nothing() -> None:
+    assert compared(kept(entry_of(RECORD))).differences == ()
+
+
+def test_an_incomplete_entry_is_explained_by_a_kill_while_the_call_went_on() -> None:
+    accounts = kept(INCOMPLETE, archive=())
+    assert compared(accounts, BROKEN_OFF, done=[KILL]).incomplete == {"worker killed": 1}
+    assert compared(accounts, BROKEN_OFF, done=[KILL]).differences == ()
+
+
+TWICE = msgspec.structs.replace(entry_of(RECORD), call_id="another")
+OTHER_COUNT = msgspec.structs.replace(entry_of(RECORD), output_tokens=6)
+DIFFERENCES = {
+    "lost": (compared(kept(archive=())), "lost"),
+    "doubled": (compared(kept(entry_of(RECORD), TWICE)), "2 ledger entries"),
+    "wrong tokens": (compared(kept(OTHER_COUNT)), "counted"),
+    "no tokens": (
+        compared(kept(msgspec.structs.replace(entry_of(RECORD), usage_source=UsageSource.NONE))),
+        "though the provider told",
+    ),
+    "not archived": (compared(kept(entry_of(RECORD), archive=())), "not archived"),
+    "other bytes archived": (
+        compared(kept(entry_of(RECORD), archive=[msgspec.structs.replace(OBJECT, response_sha256="0")])),
+        "bytes",
+    ),
+    "archived only": (compared(kept(INCOMPLETE), BROKEN_OFF, done=[KILL]), "archived, yet incomplete"),
+    "complete to its client": (compared(kept(INCOMPLETE, archive=()), done=[KILL]), "seen complete by its client"),
+    "incomplete for no reason": (compared(kept(INCOMPLETE, archive=()), BROKEN_OFF), "incomplete; told"),
+    "still open": (compared(kept(entry_of(OPEN), archive=()), BROKEN_OFF), "still open"),
+    "another report": (compared(kept(entry_of(RECORD), usage=dict.fromkeys(COUNTERS, 0))), "usage report"),
+    "quarantined": (compared(kept(entry_of(RECORD), quarantined=1)), "quarantined"),
+    "never quiet": (compared(kept(entry_of(RECORD), restless="1 on the shelf")), "never quiet"),
+}
+
+
+@pytest.mark.parametrize(("comparison", "words"), DIFFERENCES.values(), ids=DIFFERENCES.keys())
+def test_a_difference_is_noticed(comparison: Comparison, words: str) -> None:
+    assert any(words in each for each in comparison.differences), comparison.differences
