@@ -41,7 +41,9 @@ async def storage_queue(storage: str, name: str) -> AsyncIterator[Carrier]:
 
         async def received() -> list[bytes]:
             # As the queue trigger does, host.json says base64.
-            return [base64.b64decode(message.content) async for message in client.receive_messages()]
+            return [
+                base64.b64decode(message.content) async for message in client.receive_messages(messages_per_page=32)
+            ]
 
         transport = StorageQueue(client, queues.get_queue_client(f"{name}-poison"))
         yield Carrier(transport, received)
