@@ -33,7 +33,7 @@ CLIENTS: dict[str, dict[str, Any]] = {
     "team-d": {"limits": LIMITS},
 }
 """Whose calls are mixed, and what is special about each."""
-FIRST_TOKEN_MS, SPREAD_S = 1500, 6.0
+FIRST_TOKEN_MS, SPREAD_S = 1500, 12.0
 
 
 @dataclass
