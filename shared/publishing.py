@@ -27,6 +27,9 @@ _PATIENCE_S = 10.0
 _SLOWEST_BYTES_PER_S = 1_000_000
 """Of a large call to the archive, before it is taken for hanging."""
 
+_SPARED_S = 20.0
+"""How long a transport that failed is asked only where the shelf is away: each call would wait for it to fail again."""
+
 SPILL = "spill"
 """The shelf's place for what the transport did not take."""
 
@@ -50,6 +53,8 @@ class Publisher:
         self._sizes = sizes
         self._waiting: list[tuple[Sequence[bytes], asyncio.Future[None]]] = []
         self._waiting_bytes = 0
+        self._spared_until = 0.0
+        """An instant of the event loop's clock."""
         self._sender: asyncio.Task[None] | None = None
 
     async def opened(self, record: CallRecord) -> None:
@@ -103,20 +108,32 @@ class Publisher:
                 _settle(sent, failure)
 
     async def _send(self, lines: Sequence[bytes]) -> TransportDown | None:
-        try:
-            async with asyncio.timeout(_PATIENCE_S):
-                await self._transport.send(pack(lines, self._transport.max_message_bytes))
-        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must not wait for ever
-            _log.warning("events spilled", extra={"events": len(lines), "reason": repr(error)})
-        else:
-            return None
-        try:
-            async with asyncio.timeout(_PATIENCE_S):
-                await self._shelf.put(SPILL, lines)
-        except Exception as error:  # noqa: BLE001 - likewise
-            _log.error("events neither sent nor spilled", extra={"events": len(lines), "reason": repr(error)})
-            return TransportDown(f"neither the transport nor the shelf is there: {error!r}")
-        return None
+        now = asyncio.get_running_loop().time
+        steps = [self._to_transport, self._to_shelf]
+        if now() < self._spared_until:
+            steps.reverse()
+        reasons: list[str] = []
+        for step in steps:
+            try:
+                async with asyncio.timeout(_PATIENCE_S):
+                    await step(lines)
+            except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must not wait for ever
+                reasons.append(repr(error))
+                if step == self._to_transport:
+                    self._spared_until = now() + _SPARED_S
+            else:
+                if reasons:
+                    _log.warning("events took the other way", extra={"events": len(lines), "reason": reasons[0]})
+                return None
+        _log.error("events neither sent nor spilled", extra={"events": len(lines), "reason": reasons})
+        return TransportDown(f"neither the transport nor the shelf is there: {'; '.join(reasons)}")
+
+    async def _to_transport(self, lines: Sequence[bytes]) -> None:
+        await self._transport.send(pack(lines, self._transport.max_message_bytes))
+        self._spared_until = 0.0
+
+    async def _to_shelf(self, lines: Sequence[bytes]) -> None:
+        await self._shelf.put(SPILL, lines)
 
 
 def _settle(sent: asyncio.Future[None], failure: Exception | None) -> None:

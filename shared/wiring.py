@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from functools import cache
 from random import random
 from time import monotonic
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 from azure.core.exceptions import AzureError
@@ -53,6 +53,9 @@ _log = logging.getLogger(__name__)
 
 _MOST_WAITING_BYTES = 64 * 1024 * 1024
 """Of events that wait to be sent, in one process."""
+
+_SOON: dict[str, Any] = {"initial_backoff": 1, "increment_base": 1, "retry_total": 2}
+"""Retries of a transport: clients wait for it, and what it does not take goes to the shelf. The SDK's first is after 15 s."""
 
 
 class Services(msgspec.Struct, frozen=True, kw_only=True):
@@ -194,7 +197,9 @@ def _transport(settings: Settings, queues: QueueServiceClient) -> Transport:
 
     if not settings.event_hub:
         raise SettingsInvalid(("TOLLGATE_EVENT_HUB is not set: add the namespace's connection string",))
-    client = EventHubProducerClient.from_connection_string(settings.event_hub, eventhub_name=settings.event_hub_name)
+    client = EventHubProducerClient.from_connection_string(
+        settings.event_hub, eventhub_name=settings.event_hub_name, retry_total=1, retry_backoff_factor=0.2
+    )
     return EventHubs(client, settings.event_hub_message_bytes)
 
 
@@ -218,7 +223,7 @@ def _accounts(storage: str) -> _Accounts:
     try:
         return (
             BlobServiceClient.from_connection_string(storage),
-            QueueServiceClient.from_connection_string(storage),
+            QueueServiceClient.from_connection_string(storage, **_SOON),
             TableServiceClient.from_connection_string(storage),
         )
     except ValueError as error:

@@ -358,3 +358,32 @@ async def test_a_shelf_takes_more_than_one_blob_holds(storage: Storage) -> None:
     assert await storage.shelf.waiting(SPILL) == 3
     await storage.shelf.deliver(SPILL, delivered)
     assert sorted(delivered.lines) == lines
+
+
+async def test_a_transport_that_failed_is_spared_for_a_while(
+    transport: HeldTransport, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards that an outage costs one send its patience, and not every call that comes meanwhile."""
+    publisher = Publisher(transport, NoArchive(), storage.shelf, SIZES)
+    transport.let(TransportDown("away"))
+    for number in range(3):
+        await publisher.opened(opened_record(number))
+    assert (len(transport.sends), await storage.shelf.waiting(SPILL)) == (1, 3)
+    monkeypatch.setattr(publishing, "_SPARED_S", 0.0)
+    publisher._spared_until = 0.0  # the while is over
+    transport.let(TransportDown("still away"))
+    await publisher.opened(opened_record(3))
+    transport.let()
+    await publisher.opened(opened_record(4))
+    assert (transport.ids(2), await storage.shelf.waiting(SPILL)) == ([call_id(4)], 4)
+
+
+async def test_a_transport_that_is_spared_is_asked_where_the_shelf_is_away(
+    transport: HeldTransport, publisher: Publisher
+) -> None:
+    transport.let(TransportDown("away"))
+    with pytest.raises(TransportDown):
+        await publisher.opened(opened_record(1))
+    transport.let()
+    await publisher.opened(opened_record(2))
+    assert transport.ids(1) == [call_id(2)]
