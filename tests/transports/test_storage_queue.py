@@ -37,7 +37,7 @@ async def queues(azurite: Azurite, prefix: str) -> AsyncIterator[tuple[QueueClie
 async def test_a_message_does_not_expire(queues: tuple[QueueClient, QueueClient]) -> None:
     """Guards that a recorder that is broken for a week loses nothing: by default messages live for seven days."""
     await StorageQueue(*queues).send([b"one", b"two"])
-    expiries = [message.expires_on async for message in queues[0].receive_messages()]
+    expiries = [message.expires_on async for message in queues[0].receive_messages() if message.expires_on]
     assert len(expiries) == 2
     assert min(expiries) > datetime.now(UTC) + timedelta(days=10_000)
 
