@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
+from shared import relay as relaying
 from shared.core.call_record import Outcome
 from shared.core.errors import NotReady
 from shared.core.operations import CATALOGUE
@@ -77,10 +78,11 @@ def relay_of(
     encoding: str | None = None,
     drain_timeout_s: float = 60,
     heartbeat_s: float = 60,
+    holds_end: bool = True,
 ) -> Relay:
     tap = StreamTap(CHAT, drop_usage_chunk=drop, encoding=encoding)
     deadline = asyncio.get_running_loop().time() + 60
-    timing = Timing(deadline=deadline, drain_s=drain_timeout_s, heartbeat_s=heartbeat_s)
+    timing = Timing(deadline=deadline, drain_s=drain_timeout_s, heartbeat_s=heartbeat_s, holds_end=holds_end)
     return Relay(response, tap, close, timing)  # type: ignore[arg-type]
 
 
@@ -299,3 +301,56 @@ async def test_a_defect_while_closing_does_not_leave_the_client_waiting() -> Non
     relay = relay_of(ScriptedResponse(HELLO, DONE, None), Record(failure=RuntimeError("defect")))
     body = await all_of(relay)
     assert error_of(body, HELLO)["code"] == "gateway_not_ready"
+
+
+AFTER_THE_END: dict[str, list[bytes | Exception | None]] = {
+    "the connection stays open": [],
+    "the connection is reset": [BROKEN],
+    "a comment, then a reset": [b": bye\n\n", BROKEN],
+    "it ends as it should": [None],
+}
+
+
+@pytest.mark.parametrize("after", AFTER_THE_END.values(), ids=AFTER_THE_END.keys())
+async def test_what_the_connection_does_after_the_terminal_event_is_no_failure(
+    monkeypatch: pytest.MonkeyPatch, after: list[bytes | Exception | None]
+) -> None:
+    """Guards that an answer that was given in full counts as one, whatever a proxy on the way does with its connection."""
+    monkeypatch.setattr(relaying, "_GRACE_S", 0.05)
+    response, record = ScriptedResponse(HELLO, USAGE, DONE, *after), Record()
+    extra = b"".join(each for each in after if isinstance(each, bytes))
+    assert await all_of(relay_of(response, record)) == HELLO + USAGE + DONE + extra
+    (relay,) = record.closed
+    assert (record.outcome, relay.error, relay.is_broken, relay.is_cut_short) == (Outcome.COMPLETED, None, False, False)
+    assert (record.body, response.closed) == (HELLO + USAGE + DONE + extra, 1)
+
+
+CUT_SHORT = {
+    "at its terminal event": ([HELLO, DONE], False),
+    "after its last word": ([HELLO, USAGE], True),
+    "inside an event": ([HELLO, DONE[:9]], True),
+    "before the first": ([], True),
+}
+
+
+@pytest.mark.parametrize(("chunks", "is_cut_short"), CUT_SHORT.values(), ids=CUT_SHORT.keys())
+async def test_an_upstream_that_ends_in_good_order_before_its_terminal_event_was_cut_short(
+    chunks: list[bytes], is_cut_short: bool
+) -> None:
+    record = Record()
+    assert await all_of(relay_of(ScriptedResponse(*chunks, None), record)) == b"".join(chunks)
+    assert record.closed[0].is_cut_short is is_cut_short
+
+
+async def test_in_fast_mode_the_terminal_event_is_not_held() -> None:
+    """What the mode gives up: the client may have all of its answer before the record is durable. It is still made."""
+    record = Record(held=True)
+    relay = relay_of(ScriptedResponse(HELLO, USAGE + DONE, None), record, holds_end=False)
+    chunks = relay.chunks()
+    got = b""
+    while got != HELLO + USAGE + DONE:
+        got += await anext(chunks)
+    assert record.closed == []
+    record.let.set()
+    await relay.finish()
+    assert record.closed == [relay]
