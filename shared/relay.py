@@ -91,11 +91,17 @@ class Relay:
     async def finish(self) -> None:
         """Called when the client has all, or has gone: returns when the call is closed."""
         if not self._task.done():
-            self.outcome = Outcome.CLIENT_CLOSED
+            if not self._has_been_told_all:
+                self.outcome = Outcome.CLIENT_CLOSED
             await asyncio.wait([self._task], timeout=self._timing.drain_s)
             if self._is_reading:
                 self._task.cancel()
         await asyncio.wait([self._task])
+
+    @property
+    def _has_been_told_all(self) -> bool:
+        """Whether the client has the terminal event, and all before it: what it does then is no hanging up."""
+        return self.tap.done and not self._for_client and not self._held
 
     async def _run(self) -> None:
         try:
@@ -120,8 +126,9 @@ class Relay:
         except TimeoutError:
             self._failed("the call's deadline passed")
         except asyncio.CancelledError:
-            self.was_stopped = True
-            self.error = f"not read to its end within {self._timing.drain_s:g} s after the client had gone"
+            self.was_stopped = not self.tap.done
+            if self.was_stopped:
+                self.error = f"not read to its end within {self._timing.drain_s:g} s after the client had gone"
         except Exception as error:  # noqa: BLE001 - a defect of ours must not leave the client waiting and the call open
             _log.exception("relay failed")
             self._failed(f"unexpected: {error!r}")

@@ -354,3 +354,26 @@ async def test_in_fast_mode_the_terminal_event_is_not_held() -> None:
     record.let.set()
     await relay.finish()
     assert record.closed == [relay]
+
+
+async def test_in_fast_mode_a_client_that_leaves_once_it_has_all_has_not_hung_up() -> None:
+    """SDKs close the connection at the terminal event; the upstream's may still be open then."""
+    record = Record()
+    relay = relay_of(ScriptedResponse(HELLO, USAGE, DONE), record, holds_end=False, drain_timeout_s=0)
+    chunks, got = relay.chunks(), b""
+    while got != HELLO + USAGE + DONE:
+        got += await anext(chunks)
+    await relay.finish()
+    assert (record.outcome, relay.error, relay.was_stopped) == (Outcome.COMPLETED, None, False)
+
+
+async def test_a_client_that_leaves_before_its_end_was_let_go_has_hung_up_and_its_stream_was_read_all_the_same() -> (
+    None
+):
+    record = Record()
+    relay = relay_of(ScriptedResponse(HELLO, USAGE, DONE), record, drain_timeout_s=0.05)
+    assert await anext(relay.chunks())
+    while not relay.tap.done:
+        await asyncio.sleep(0)
+    await relay.finish()
+    assert (record.outcome, relay.error, relay.was_stopped) == (Outcome.CLIENT_CLOSED, None, False)
