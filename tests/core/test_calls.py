@@ -179,7 +179,10 @@ def test_a_model_from_the_path_is_added_where_the_upstream_reads_it_in_the_body(
     assert request.body == b'{"n":1,"model":"dep"}'
 
 
-OUR_FIELDS = {"model", "stream", "stream_options", "user", "safety_identifier"}
+OUR_FIELDS = {
+    *("model", "stream", "stream_options", "store", "user", "safety_identifier"),
+    *("n", "max_tokens", "max_completion_tokens", "max_output_tokens"),
+}
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),

@@ -39,3 +39,11 @@ async def surface(anyio_backend: str, azurite: Azurite, kind: UpstreamKind) -> A
         document = {"upstreams": [upstream_of(simulator, "simulator", kind)]}
         async with running(azurite, simulator, prefix, document, TOLLGATE_ROLLUP_SCHEDULE=SELDOM) as started:
             yield started
+
+
+@pytest.fixture
+async def own_stack(azurite: Azurite, simulator: Simulator, prefix: str) -> AsyncIterator[Stack]:
+    """An app whose ledger holds this test's calls only."""
+    simulator.clear_account()
+    async with running(azurite, simulator, prefix) as started:
+        yield started

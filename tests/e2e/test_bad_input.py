@@ -58,8 +58,10 @@ async def test_bad_input_is_told_in_openais_shape(
     assert len(stack.simulator.calls()) == before, "nothing was forwarded"
 
 
-async def test_refused_calls_are_not_in_the_ledger(stack: Stack) -> None:
+async def test_refused_calls_are_not_in_the_ledger(own_stack: Stack) -> None:
     """Every row there is belongs to a call that was forwarded."""
+    stack = own_stack
+    await stack.usage()  # once it has answered, its tables are there
     name = f"{stack.prefix}Ledger"
     async with (
         TableClient.from_connection_string(stack.azurite.connection_string, name) as table,

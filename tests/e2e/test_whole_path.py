@@ -3,7 +3,6 @@
 import asyncio
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,14 +17,6 @@ from shared.core.call_record import Outcome, UsageSource
 from tests.stack import CLIENTS, UPSTREAM_KEY, Stack, running
 
 TOKEN_CLASSES = ("input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens")
-
-
-@pytest.fixture
-async def own_stack(azurite: Azurite, simulator: Simulator, prefix: str) -> AsyncIterator[Stack]:
-    """An app whose ledger holds this test's calls only."""
-    simulator.clear_account()
-    async with running(azurite, simulator, prefix) as started:
-        yield started
 
 
 def openai_clients(stack: Stack, client_id: str) -> list[openai.AsyncOpenAI | openai.AsyncAzureOpenAI]:
