@@ -16,12 +16,21 @@ async def roll_up_usage(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the
     """Delivers what waits, then rolls up the hours in which something changed."""
     parts = await wiring.services()
     recorder = parts.recorder
-    await parts.transport.redeliver(recorder.record)
-    await parts.shelf.deliver(SPILL, recorder.record_lines)
-    await recorder.drain()
     overdue = timedelta(seconds=parts.settings.incomplete_after_s)
-    await rollup.run(parts.ledger, parts.usage, recorder.recover, now=wiring.now(), incomplete_after=overdue)
-    await parts.limits_table.sweep(wiring.now())
+    failures = []
+    for step in (
+        parts.transport.redeliver(recorder.record),
+        parts.shelf.deliver(SPILL, recorder.record_lines),
+        recorder.drain(),
+        rollup.run(parts.ledger, parts.usage, recorder.recover, now=wiring.now(), incomplete_after=overdue),
+        parts.limits_table.sweep(wiring.now()),
+    ):
+        try:
+            await step
+        except Exception as failure:  # noqa: BLE001, PERF203 - one that fails must not keep the others from their work
+            failures.append(failure)
+    if failures:
+        raise ExceptionGroup("some of the timer's work is left for the next run", failures)
 
 
 @blueprint.timer_trigger(arg_name="timer", schedule="0 30 3 * * *", run_on_startup=False)

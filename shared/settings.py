@@ -106,6 +106,12 @@ def _choice(**words: bool) -> Callable[[str], bool]:
     return parse
 
 
+def _claim_check(text: str) -> int:
+    if (number := _positive_whole(text)) > 16_000_000:  # what waits to be sent is held in memory
+        raise ValueError("must be at most 16000000")
+    return number
+
+
 def _transport(text: str) -> Transports:
     try:
         return Transports(text)
@@ -150,7 +156,7 @@ SETTINGS = (
     Setting("TOLLGATE_EVENT_HUB", "event_hub", "", str, "Connection string of the Event Hubs namespace."),
     Setting("TOLLGATE_EVENT_HUB_NAME", "event_hub_name", "calls", str, "The hub's name."),
     Setting("TOLLGATE_EVENT_HUB_MESSAGE_BYTES", "event_hub_message_bytes", "1000000", _positive_whole, "Largest event: 1000000 on the Standard tier, 250000 on Basic."),
-    Setting("TOLLGATE_CLAIM_CHECK_BYTES", "claim_check_bytes", "1000000", _positive_whole, "A call with larger bodies goes into the archive at once, and only its record travels."),
+    Setting("TOLLGATE_CLAIM_CHECK_BYTES", "claim_check_bytes", "1000000", _claim_check, "A call with larger bodies goes into the archive at once, and only its record travels; at most 16000000."),
     Setting("TOLLGATE_REPLAY_BYTES", "replay_bytes", "8000000", _positive_whole, "An upload that is larger passes through as it comes, and is not tried on another deployment."),
     Setting("TOLLGATE_RECORDING", "durable", "durable", _choice(durable=True, fast=False), "durable: an answer waits for its record; fast: it does not."),
     Setting("TOLLGATE_WHEN_UNRECORDABLE", "allow_unrecorded", "refuse", _choice(refuse=False, allow=True), "What happens to calls while neither transport nor Blob takes records: refuse or allow."),
