@@ -27,7 +27,7 @@ async def roll_up_usage(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the
     ):
         try:
             await step
-        except Exception as failure:  # noqa: BLE001, PERF203 - one that fails must not keep the others from their work
+        except Exception as failure:  # noqa: BLE001 - one that fails must not keep the others from their work
             failures.append(failure)
     if failures:
         raise ExceptionGroup("some of the timer's work is left for the next run", failures)
