@@ -269,4 +269,6 @@ def _answer(call: Call, handler: files.Handler) -> Reply | Stream:
     try:
         return handler(call)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise bad_request(f"Invalid request: {error}") from error  # what is no API request at all is not ours to answer well
+        raise bad_request(
+            f"Invalid request: {error}"
+        ) from error  # what is no API request at all is not ours to answer well
