@@ -6,10 +6,11 @@ are DateTime. A field that is None is no property, so a merge never erases what 
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, override
 
 import msgspec
-from azure.core.exceptions import ResourceExistsError
+from azure.core.exceptions import IncompleteReadError, ResourceExistsError, ServiceResponseError
+from azure.core.pipeline.transport import AioHttpTransport
 from azure.data.tables import EdmType, EntityProperty, TableEntity
 from azure.data.tables.aio import TableClient
 
@@ -30,6 +31,20 @@ def value_of[T: msgspec.Struct](entity: TableEntity, type_: type[T], given: Mapp
         if name not in given and _property(name) in entity
     }
     return msgspec.convert({**fields, **given}, type_)
+
+
+class TableTransport(AioHttpTransport):  # type: ignore[misc]  # the package exports it lazily, as Any
+    """HTTP for the Tables SDK, which takes a response that broke off for an error that the service described.
+
+    azure-data-tables 12.7.0 then raises an AttributeError; as a ServiceResponseError it is retried, and an outage.
+    """
+
+    @override
+    async def send(self, request: Any, **options: Any) -> Any:
+        try:
+            return await super().send(request, **options)
+        except IncompleteReadError as error:
+            raise ServiceResponseError(error, error=error) from error
 
 
 async def create_if_missing(table: TableClient) -> None:

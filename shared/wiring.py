@@ -44,6 +44,7 @@ from shared.shelf import Shelf
 from shared.sinks import Sink
 from shared.sinks.archive import Archive
 from shared.sinks.ledger import Ledger
+from shared.tables import TableTransport
 from shared.transports import Transport
 from shared.transports.storage_queue import StorageQueue
 from shared.upstream import Upstreams
@@ -224,7 +225,7 @@ def _accounts(storage: str) -> _Accounts:
         return (
             BlobServiceClient.from_connection_string(storage),
             QueueServiceClient.from_connection_string(storage, **_SOON),
-            TableServiceClient.from_connection_string(storage),
+            TableServiceClient.from_connection_string(storage, transport=TableTransport()),
         )
     except ValueError as error:
         raise SettingsInvalid((f"AzureWebJobsStorage is no connection string: {error}",)) from error
