@@ -23,6 +23,7 @@ from devtools.chaos.plan import MODELS, RESOURCES, Call, Transport, plan
 from devtools.devhost.client import DevHost
 from devtools.eventhubs import EventHubsServer
 from devtools.simulator import Simulator
+from shared.core.configuration import OnDisconnect
 
 PREFIX = "chaos"
 AT_ONCE = 12
@@ -147,7 +148,7 @@ def _azurite(data: Path) -> Azurite:
 
 
 def _configuration(simulator: Simulator, keys: local_config.LocalKeys) -> dict[str, Any]:
-    """Every model on two upstreams, so that calls move from one to the other."""
+    """Every model on two upstreams, so that calls move from one to the other; one client has its streams drained, one cut."""
     return {
         "upstreams": [
             {"name": name, "kind": "openai", "url": f"{simulator.url(name)}/v1", "key": "$UPSTREAM_KEY"}
@@ -157,7 +158,7 @@ def _configuration(simulator: Simulator, keys: local_config.LocalKeys) -> dict[s
             {"name": f"{model}-{name}", "model": model, "upstream": name} for model in MODELS for name in RESOURCES
         ],
         "clients": [
-            {"id": client.id, "cost_center": client.cost_center, "keys": [msgspec.structs.asdict(client.key.hash)]}
-            for client in keys.clients
+            {"id": client.id, "keys": [msgspec.structs.asdict(client.key.hash)], "on_disconnect": on_disconnect}
+            for client, on_disconnect in zip(keys.clients, OnDisconnect, strict=True)
         ],
     }
