@@ -17,6 +17,7 @@ async def test_memory_stays_flat(azurite: Azurite, prefix: str) -> None:
     with Simulator.start(keep_account=False) as simulator:
         async with running(azurite, simulator, prefix, app=PROBE, TOLLGATE_ROLLUP_SCHEDULE=NEVER) as stack:
             before, after = [held async for held in rounds(stack, (WARM_UP, CALLS))]
+    assert after.failed == 0
     assert after.references == before.references == 0
     assert after.tasks <= before.tasks
     assert growth_per_call(before, after) < LEAK_OF_THE_RUNTIME / 3
