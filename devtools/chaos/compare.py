@@ -153,7 +153,8 @@ def _odd_object(kept: Archived, row: UsageEntry, served: Sequence[Entry]) -> str
         return f"{row.outcome} ({row.usage_source}) in the ledger, {archived} in the archive"
     if kept.request_sha256 != kept.record.request_sha256 or kept.response_sha256 != kept.record.response_sha256:
         return "archived bytes are not those of the record"
-    if served and served[-1].completed and served[-1].status == row.status == 200:
+    was_read = row.usage_source is not UsageSource.ESTIMATED  # to its end: a stream is stopped when its client has gone
+    if was_read and served and served[-1].completed and served[-1].status == row.status == 200:
         return None if kept.response_sha256 == served[-1].response_sha256 else "archived bytes are not those served"
     return None
 
