@@ -2,6 +2,7 @@
 
 import azure.functions as func
 import msgspec
+from azure.core.exceptions import AzureError
 from azurefunctions.extensions.http.fastapi import Request, Response
 
 from functions.usage import whose
@@ -9,7 +10,7 @@ from functions.web import METHODS, AnswerResponse, inbound, json_response
 from shared import wiring
 from shared.core.archive import ArchivedCall
 from shared.core.call_record import CallRecord
-from shared.core.errors import GatewayError, MethodNotAllowed, NotFound
+from shared.core.errors import GatewayError, MethodNotAllowed, NotFound, NotReady
 from shared.core.events import Body
 from shared.proxying import refusal
 from shared.wiring import Services
@@ -39,6 +40,8 @@ async def call(req: Request) -> Response:
             raise NotFound(f"No call with the id '{call_id}' is archived.")
     except GatewayError as error:
         return AnswerResponse(refusal(error))
+    except AzureError:
+        return AnswerResponse(refusal(NotReady("The gateway's storage account cannot be reached; try again later.")))
     return json_response(
         CallView(record=found.record, request=Body.of(found.request), response=Body.of(found.response))
     )

@@ -1,6 +1,7 @@
 """`GET /usage`: what was used. A client's key shows that client's usage, the admin key everyone's."""
 
 import azure.functions as func
+from azure.core.exceptions import AzureError
 from azurefunctions.extensions.http.fastapi import Request, Response
 
 from functions.web import METHODS, AnswerResponse, inbound, json_response
@@ -28,6 +29,8 @@ async def usage(req: Request) -> Response:
         return json_response(report(query, [row async for row in rows]))
     except GatewayError as error:
         return AnswerResponse(refusal(error))
+    except AzureError:
+        return AnswerResponse(refusal(NotReady("The gateway's storage account cannot be reached; try again later.")))
 
 
 async def whose(request: InboundRequest, parts: Services) -> str | None:

@@ -37,7 +37,9 @@ PathConvertor.regex = "(?s:.*)"
 def inbound(request: Request) -> InboundRequest:
     """The request in our own words. Its path is taken raw: the decoded one cannot be told from what was sent."""
     scope = request.scope
-    headers: Headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
+    headers: Headers = tuple(
+        (name.decode("latin-1"), value.decode("latin-1").strip(" \t")) for name, value in scope["headers"]
+    )
     settings = wiring.settings_for_bindings()
     return InboundRequest(
         method=request.method,

@@ -16,7 +16,7 @@ from shared.core.accounting import Served
 from shared.core.call_record import Attempt
 from shared.core.calls import Call
 from shared.core.configuration import Pool, Target
-from shared.core.errors import GatewayError, NoDeploymentAvailable, RateLimited, UpstreamFailed
+from shared.core.errors import GatewayError, NoDeploymentAvailable, RateLimited, RequestTimeout, UpstreamFailed
 from shared.core.headers import get
 from shared.core.sse import EventSplitter, data_of
 from shared.core.upstream_requests import upstream_request
@@ -80,6 +80,8 @@ class Attempting:
         while True:
             names.add(lease.name)
             until = min(deadline, asyncio.get_running_loop().time() + self._first_byte_timeout_s)
+            if call.upload:
+                until = deadline  # most of the time is the client's
             last = await self._ask(call, lease, until, retry_unknown=pool.model.retry_unknown)
             tried.append(last)
             may_repeat = last.verdict.action is Action.TRY_NEXT and call.upload is None
@@ -129,6 +131,13 @@ class Attempting:
             lease.end()
             raise
         except (UpstreamError, TimeoutError) as error:
+            if (
+                isinstance(error, TimeoutError)
+                and call.upload
+                and call.upload.passed_bytes < call.upload.declared_bytes
+            ):
+                lease.end()  # it was the client that kept the deployment waiting
+                raise RequestTimeout("The upload did not come on in time.") from error
             if response:
                 await response.close()
             sent, reason = (error.sent, error.reason) if isinstance(error, UpstreamError) else (True, "timed out")

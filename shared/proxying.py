@@ -37,7 +37,7 @@ from shared.core.errors import (
 )
 from shared.core.headers import Headers, for_client, get, with_limits, with_retry_after
 from shared.core.limits import estimate_tokens
-from shared.core.operations import Form, Route, match
+from shared.core.operations import Route, match
 from shared.identifying import Identity
 from shared.limits import Admission, Limits
 from shared.objects import Objects
@@ -142,7 +142,7 @@ class Gateway:
         operation, request = call.route.operation, call.request
         declared = _declared_bytes(request)
         _check_size(declared, self._settings.max_request_bytes)
-        if operation.form is not Form.MULTIPART or operation.names_model or declared <= self._settings.replay_bytes:
+        if not operation.passes or declared <= self._settings.replay_bytes:
             return understood(call, await _read(request, self._settings.max_request_bytes))
         is_kept = content_policy.policy_of(call) is Content.FULL and call.client.content_bytes is None
         writer = self._publisher.writer(call.call_id) if is_kept else None

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 
 import httpx
 
+from shared.core.errors import BadRequest
 from shared.core.headers import Headers
 from shared.core.upstream_requests import UpstreamRequest
 from shared.settings import Settings
@@ -104,7 +105,7 @@ class Upstreams:
         logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every URL
 
     async def send(self, request: UpstreamRequest) -> UpstreamResponse:
-        """The answer to `request`, once its headers are in. Raises UpstreamError."""
+        """The answer to `request`, once its headers are in. Raises UpstreamError, or BadRequest for what cannot be sent."""
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in request.headers]
         try:
             outgoing = self._client.build_request(request.method, request.url, headers=headers, content=request.body)
@@ -112,6 +113,8 @@ class Upstreams:
             raise UpstreamError(f"InvalidURL: {error}", sent=False) from error
         try:
             return UpstreamResponse(await self._client.send(outgoing, stream=True))
+        except httpx.LocalProtocolError as error:  # the client's mistake, which no deployment is to answer for
+            raise BadRequest("A header of the request cannot be sent on.") from error
         except httpx.HTTPError as error:
             raise _upstream_error(error) from error
 

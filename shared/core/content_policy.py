@@ -19,7 +19,9 @@ _LESS_AND_LESS = (Content.FULL, Content.METADATA, Content.NONE)
 
 
 def policy_of(call: Call) -> Content:
-    """The client's policy, or less where the client may ask for that and does."""
+    """The client's policy, or less where the client may ask for that and does, or the answer is a credential."""
+    if call.route.operation.makes_secret:
+        return max(call.client.content, Content.METADATA, key=_LESS_AND_LESS.index)
     asked = get(call.request.headers, OPT_OUT)
     if not call.client.may_opt_out or asked not in _LESS_AND_LESS:
         return call.client.content

@@ -78,6 +78,10 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the answer is a list of objects, of which a client may see its own only."""
     refusal: str | None = None
     """Why it cannot be served here, where it cannot."""
+    passes: bool = False
+    """Whether a large body may pass through unread, because nothing in it can name another object."""
+    makes_secret: bool = False
+    """Whether the answer is a credential, which is never recorded."""
     local: bool = False
     """Whether the gateway answers by itself."""
 
@@ -111,14 +115,18 @@ def _inference(
 
 
 def _objects(table: str, *, names_model: frozenset[str] = frozenset()) -> Iterable[Operation]:
-    """Operations on stored objects, a line each: name, method, path, and `multipart` where the body is that."""
+    """Operations on stored objects, a line each: name, method, path, and words for what is not usual: `multipart`, `passes`,
+    `secret`."""
     for line in table.strip().splitlines():
-        name, method, path, *form = line.split()
+        name, method, path, *words = line.split()
+        form = Form.MULTIPART if "multipart" in words else Form.JSON if method == "POST" else Form.NONE
         yield Operation(
             name=name,
             method=method,
             path=path,
-            form=Form(form[0]) if form else Form.JSON if method == "POST" else Form.NONE,
+            form=form,
+            passes="passes" in words,
+            makes_secret="secret" in words,
             names_model=name in names_model,
             stores=True,
             lists=method == "GET" and "{" not in path,
@@ -206,13 +214,13 @@ CATALOGUE: tuple[Operation, ...] = (
         conversations.items.list          GET     conversations/{conversation}/items
         conversations.items.retrieve      GET     conversations/{conversation}/items/{item}
         conversations.items.delete        DELETE  conversations/{conversation}/items/{item}
-        files.create                      POST    files                                          multipart
+        files.create                      POST    files                                          multipart passes
         files.list                        GET     files
         files.retrieve                    GET     files/{file}
         files.delete                      DELETE  files/{file}
         files.content                     GET     files/{file}/content
         uploads.create                    POST    uploads
-        uploads.parts.create              POST    uploads/{upload}/parts                         multipart
+        uploads.parts.create              POST    uploads/{upload}/parts                         multipart passes
         uploads.complete                  POST    uploads/{upload}/complete
         uploads.cancel                    POST    uploads/{upload}/cancel
         batches.create                    POST    batches
@@ -288,8 +296,8 @@ CATALOGUE: tuple[Operation, ...] = (
         threads.runs.submit_tool_outputs  POST    threads/{thread}/runs/{run}/submit_tool_outputs
         threads.runs.steps.list           GET     threads/{thread}/runs/{run}/steps
         threads.runs.steps.retrieve       GET     threads/{thread}/runs/{run}/steps/{step}
-        realtime.client_secrets.create    POST    realtime/client_secrets
-        realtime.sessions.create          POST    realtime/sessions
+        realtime.client_secrets.create    POST    realtime/client_secrets      secret
+        realtime.sessions.create          POST    realtime/sessions      secret
         """,
         names_model=frozenset({"assistants.create", "responses.input_tokens"}),
     ),

@@ -35,7 +35,7 @@ _ANY_ID = (
 )
 _ID = re.compile(rb'"' + _ANY_ID + rb'"')
 _WHOLE_ID = re.compile(_ANY_ID.decode())
-_ID_FIELD = re.compile(rb"\r\n\r\n" + _ANY_ID + rb"\r\n--")
+_ID_FIELD = re.compile(rb"\r?\n\r?\n\s*" + _ANY_ID + rb"\s*\r?\n--")
 _JSON_OBJECT = re.compile(rb"\s*\{")
 _ESCAPED = re.compile(rb"\\u00(2[dD]|3[0-9]|[46][1-9a-fA-F]|[57][0-9aA]|5[fF])")
 """A letter, digit, dash or underscore: what an id consists of."""

@@ -40,6 +40,14 @@ def test_a_request_can_ask_for_less_but_never_for_more(
     assert (archived.request, archived.response) == ((BODY, b"answer") if bodies else (b"", b""))
 
 
+def test_a_credential_in_an_answer_is_never_kept() -> None:
+    """Invariant: secrets are never recorded."""
+    made = call(b"{}", inbound("/v1/realtime/client_secrets"))
+    record = limited(made, open_record(made))
+    assert record.content == "metadata"
+    assert kept(made, ArchivedCall(record=record, request=b"{}", response=b"ek_secret")).response == b""
+
+
 def test_bodies_are_cut_to_the_clients_size_and_the_record_still_says_their_own() -> None:
     made = call(BODY)
     made = msgspec.structs.replace(made, client=msgspec.structs.replace(made.client, content_bytes=4))

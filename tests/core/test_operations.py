@@ -88,3 +88,8 @@ def test_the_first_id_in_a_path_says_where_the_call_belongs(path: str, expected:
 def test_a_literal_wins_over_an_id() -> None:
     assert match("POST", "/v1/responses/input_tokens").operation.name == "responses.input_tokens"
     assert match("POST", "/v1/threads/runs").operation.name == "threads.create_and_run"
+
+
+def test_a_body_passes_unread_only_where_it_can_name_no_other_object() -> None:
+    """Guards that nobody reaches another client's file by hiding its id in a large form."""
+    assert {each.name for each in CATALOGUE if each.passes} == {"files.create", "uploads.parts.create"}
