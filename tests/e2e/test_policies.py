@@ -41,7 +41,7 @@ def body_of(text: str, *, stream: bool = True) -> dict[str, Any]:
 
 async def stream(app: Stack, client: str, pace: str, *, leave: bool, fault: str = "") -> tuple[bytes, CallRecord]:
     """One stream, to its end or left after the first chunk; what was received, and the record."""
-    headers = {"api-key": KEYS[client].text, "x-simulator-pace": pace}
+    headers = {"api-key": KEYS[client].text, "x-simulator-pace": pace, "x-ms-client-request-id": f"policy {client}"}
     if fault:
         headers["x-simulator-fault"] = fault
     received = b""
@@ -69,9 +69,8 @@ async def test_a_client_whose_policy_is_cancel_stops_the_upstream_and_is_counted
     assert (record.outcome, record.usage_source) == (Outcome.CLIENT_CLOSED, UsageSource.ESTIMATED)
     assert record.usage is not None
     assert 0 < (record.usage.output_tokens or 0) < 200
-    [entry] = [
-        entry for entry in app.simulator.calls() if entry.request_id and entry.response_bytes and not entry.completed
-    ]
+    [entry] = [each for each in app.simulator.calls() if each.client_request_id == "policy cancels"]
+    assert not entry.completed
     assert entry.usage is not None, "the upstream saw the hang-up and stopped"
     assert entry.usage["completion_tokens"] < 400
 
