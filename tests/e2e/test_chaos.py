@@ -12,5 +12,5 @@ async def test_every_call_is_accounted_for_whatever_is_killed(anyio_backend: str
     """Invariants 2, 3, 4 and 7: told, served and kept agree, and each incomplete entry has a kill that explains it."""
     result = await run(60, 7, transport)
     assert {each.kind for each in result.done} == set(KINDS[transport])
-    assert result.comparison.forwarded > 30
+    assert result.comparison.forwarded > 15
     assert result.comparison.differences == (), result.log
