@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from devtools import cli, configuration_schema
+from devtools.cli import api
 from shared.core.configuration import Document
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,11 +76,16 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No gateway of this machine is asked by accident."""
     monkeypatch.delenv("TOLLGATE_URL", raising=False)
     monkeypatch.delenv("TOLLGATE_ADMIN_KEY", raising=False)
-    monkeypatch.setattr(cli, "RUN_INFO", tmp_path / "run.json")
+    monkeypatch.setattr(api, "RUN_INFO", tmp_path / "run.json")
 
 
 def run(server: Server, *arguments: str) -> int:
     return cli.main(["--url", server.url, "--admin-key", "k", *arguments])
+
+
+def test_every_module_with_commands_is_registered() -> None:
+    modules = {each.stem for each in (ROOT / "devtools" / "cli").glob("*.py") if "\ndef add(" in each.read_text()}
+    assert {each.__name__.rpartition(".")[2] for each in cli.COMMANDS} == modules
 
 
 def test_a_table_is_for_people(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
