@@ -36,6 +36,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The settings as values."""
 
     storage: str
+    storage_account: str
     configuration: str
     admin_key: str
     admin_role: str
@@ -55,6 +56,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     forward_unknown: bool
     transport: Transports
     event_hub: str
+    event_hub_namespace: str
     event_hub_name: str
     event_hub_message_bytes: int
     claim_check_bytes: int
@@ -133,6 +135,7 @@ def _prefix(text: str) -> str:
 
 SETTINGS = (
     Setting("AzureWebJobsStorage", "storage", "", str, "Connection string of the Storage account that keeps everything."),
+    Setting("AzureWebJobsStorage__accountName", "storage_account", "", str, "In its place, the account's name: the app's identity signs in (AZURE_CLIENT_ID names a user-assigned one)."),
     Setting("TOLLGATE_CONFIG", "configuration", "", str, "The configuration: path of a TOML or JSON file, `blob:container/name`, or the JSON itself."),
     Setting("TOLLGATE_ADMIN_KEY", "admin_key", "", str, "Key that may read every client's usage. Empty: no such key."),
     Setting("TOLLGATE_ADMIN_ROLE", "admin_role", "", str, "Role of Entra tokens that may do what the admin key may. Empty: none may."),
@@ -154,6 +157,7 @@ SETTINGS = (
     Setting("TOLLGATE_OUTPUT_TOKENS", "output_tokens", "1024", _positive_whole, "Tokens that a call which states no maximum is taken to produce, until it has ended."),
     Setting("TOLLGATE_TRANSPORT", "transport", "storage-queue", _transport, "What carries records to the recorder: storage-queue or event-hubs."),
     Setting("TOLLGATE_EVENT_HUB", "event_hub", "", str, "Connection string of the Event Hubs namespace."),
+    Setting("TOLLGATE_EVENT_HUB__fullyQualifiedNamespace", "event_hub_namespace", "", str, "In its place, the namespace's host name, NAME.servicebus.windows.net: the app's identity signs in."),
     Setting("TOLLGATE_EVENT_HUB_NAME", "event_hub_name", "calls", str, "The hub's name."),
     Setting("TOLLGATE_EVENT_HUB_MESSAGE_BYTES", "event_hub_message_bytes", "1000000", _positive_whole, "Largest event: 1000000 on the Standard tier, 250000 on Basic."),
     Setting("TOLLGATE_CLAIM_CHECK_BYTES", "claim_check_bytes", "1000000", _claim_check, "A call with larger bodies goes into the archive at once, and only its record travels; at most 16000000."),

@@ -17,17 +17,16 @@ from typing import Any, Protocol
 
 import msgspec
 from azure.core.exceptions import AzureError
-from azure.data.tables.aio import TableServiceClient
-from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
 
+from shared import storage
 from shared.attempting import Attempting
 from shared.clients import ClientTable, Directory
 from shared.configuration_source import ConfigurationSource, origin_of
 from shared.core import keys
 from shared.core.configuration import Configuration
 from shared.core.errors import NotReady
-from shared.credentials import Credentials
+from shared.credentials import Credentials, app_identity
 from shared.entra import EntraTokens
 from shared.health_board import HealthBoard
 from shared.identifying import Identity
@@ -44,7 +43,6 @@ from shared.shelf import Shelf
 from shared.sinks import Sink
 from shared.sinks.archive import Archive
 from shared.sinks.ledger import Ledger
-from shared.tables import TableTransport
 from shared.transports import Transport
 from shared.transports.storage_queue import StorageQueue
 from shared.upstream import Upstreams
@@ -54,9 +52,6 @@ _log = logging.getLogger(__name__)
 
 _MOST_WAITING_BYTES = 64 * 1024 * 1024
 """Of events that wait to be sent, in one process."""
-
-_SOON: dict[str, Any] = {"initial_backoff": 1, "increment_base": 1, "retry_total": 2}
-"""Retries of a transport: clients wait for it, and what it does not take goes to the shelf. The SDK's first is after 15 s."""
 
 
 class Services(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,10 +121,9 @@ async def services() -> Services:
 
 async def _make() -> Services:
     settings = read_settings(os.environ)
-    if not settings.storage:
-        raise SettingsInvalid(("AzureWebJobsStorage is not set: add the connection string of a Storage account",))
-    blobs, queues, tables = accounts = _accounts(settings.storage)
-    transport = _transport(settings, queues)
+    account = storage.connect(settings)
+    blobs, tables = account.blobs, account.tables
+    transport = _transport(settings, account.queues)
     shelf = Shelf(blobs.get_container_client(f"{settings.prefix}-shelf"), now)
     archive = Archive(blobs.get_container_client(f"{settings.prefix}-archive"))
     quarantine = Quarantine(blobs.get_container_client(f"{settings.prefix}-quarantine"))
@@ -141,7 +135,7 @@ async def _make() -> Services:
     clients = ClientTable(tables.get_table_client(f"{settings.prefix}Clients"))
     source = ConfigurationSource(origin_of(settings.configuration, blobs), os.environ, now)
     directory = Directory(clients, source, now)
-    await _prepare((transport, shelf, archive, quarantine, ledger, objects, usage, clients, limits_table), accounts)
+    await _prepare((transport, shelf, archive, quarantine, ledger, objects, usage, clients, limits_table), account)
     await source.refresh()
     await directory.refresh()
 
@@ -196,11 +190,18 @@ def _transport(settings: Settings, queues: QueueServiceClient) -> Transport:
 
     from shared.transports.event_hubs import EventHubs
 
-    if not settings.event_hub:
-        raise SettingsInvalid(("TOLLGATE_EVENT_HUB is not set: add the namespace's connection string",))
-    client = EventHubProducerClient.from_connection_string(
-        settings.event_hub, eventhub_name=settings.event_hub_name, retry_total=1, retry_backoff_factor=0.2
-    )
+    options: dict[str, Any] = {"eventhub_name": settings.event_hub_name, "retry_total": 1, "retry_backoff_factor": 0.2}
+    if settings.event_hub:
+        client = EventHubProducerClient.from_connection_string(settings.event_hub, **options)
+    elif settings.event_hub_namespace:
+        client = EventHubProducerClient(settings.event_hub_namespace, credential=app_identity(), **options)
+    else:
+        raise SettingsInvalid(
+            (
+                "TOLLGATE_EVENT_HUB is not set: add the namespace's connection string,"
+                " or its host name as TOLLGATE_EVENT_HUB__fullyQualifiedNamespace",
+            )
+        )
     return EventHubs(client, settings.event_hub_message_bytes)
 
 
@@ -213,33 +214,18 @@ def _explorer(settings: Settings, archive: Archive) -> tuple[Sink, ...]:
     return (DataExplorer(settings.kusto_uri, settings.kusto_database, archive.get, managed=settings.kusto_managed),)
 
 
-type _Accounts = tuple[BlobServiceClient, QueueServiceClient, TableServiceClient]
-
-
 class _Part(Protocol):
     async def prepare(self) -> None: ...
 
 
-def _accounts(storage: str) -> _Accounts:
-    try:
-        return (
-            BlobServiceClient.from_connection_string(storage),
-            QueueServiceClient.from_connection_string(storage, **_SOON),
-            TableServiceClient.from_connection_string(storage, transport=TableTransport()),
-        )
-    except ValueError as error:
-        raise SettingsInvalid((f"AzureWebJobsStorage is no connection string: {error}",)) from error
-
-
-async def _prepare(parts: Sequence[_Part], accounts: _Accounts) -> None:
+async def _prepare(parts: Sequence[_Part], account: storage.Account) -> None:
     """Creates what the parts need. Raises NotReady where that cannot be had, and then leaves no connection behind."""
     try:
         async with asyncio.TaskGroup() as group:
             for part in parts:
                 group.create_task(part.prepare())
     except* AzureError as errors:
-        for account in accounts:
-            await account.close()
+        await account.close()
         raise NotReady("The gateway's storage account cannot be reached; try again later.") from errors
 
 
