@@ -1,16 +1,19 @@
-"""The rollup: ledger entries of an hour -> usage of that hour.
+"""The rollup: ledger entries -> usage of hours -> of days -> of months.
 
-Rule: an hour is always counted afresh from all of its entries, so stopping anywhere and starting again is safe. An hour
-stays marked while a call in it is open; a call that stays open too long is ended: as the archive has it or, where that does
-not have it, as incomplete.
+Rule: a period is always counted afresh from all of its parts, so stopping anywhere and starting again is safe. It stays marked
+until it is counted, and by then the period around it is marked. An hour stays marked while a call in it is open; a call that
+stays open too long is ended: as the archive has it or, where that does not have it, as incomplete. Two rollups at once do no
+harm: what one has written the other cannot replace by something older (see usage_table).
 """
 
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
-from shared.core.ledger import UsageEntry, roll_up
-from shared.sinks.ledger import DirtyHour, Ledger
+import msgspec
+
+from shared.core.ledger import HourCount, Span, UsageEntry, UsageHour, add_up, period_around
+from shared.sinks.ledger import Dirty, Ledger
 from shared.usage_table import UsageTable
 
 _log = logging.getLogger(__name__)
@@ -23,33 +26,72 @@ type Recover = Callable[[str], Awaitable[bool]]
 async def run(
     ledger: Ledger, usage: UsageTable, recover: Recover, *, now: datetime, incomplete_after: timedelta
 ) -> int:
-    """Rolls up every hour that is marked; `now` is UTC. Returns how many there were."""
-    hours = await ledger.dirty_hours()
-    for dirty in hours:
-        entries = [entry async for entry in ledger.entries(dirty.hour)]
-        overdue = [each for each in entries if each.outcome is None and each.opened_at < now - incomplete_after]
-        if await _end(ledger, recover, overdue):
-            entries = [entry async for entry in ledger.entries(dirty.hour)]
-        await _roll_up_hour(ledger, usage, dirty, entries)
+    """Counts every period that is marked; `now` is UTC. Returns how many hours there were."""
+    rollup = _Rollup(ledger, usage, recover, now=now, overdue_before=now - incomplete_after)
+    hours = await ledger.dirty(Span.HOUR)
+    for hour in hours:
+        await rollup.count_hour(hour)
+    for span in (Span.DAY, Span.MONTH):
+        for period in await ledger.dirty(span):
+            await rollup.add_up(period)
+    await usage.set_watermark(now)
     return len(hours)
 
 
-async def _roll_up_hour(ledger: Ledger, usage: UsageTable, dirty: DirtyHour, entries: list[UsageEntry]) -> None:
-    await usage.replace_hour(dirty.hour, roll_up(dirty.hour, entries))
-    if any(entry.outcome is None for entry in entries):
-        return  # counted again when they have ended
-    if not await ledger.clear_dirty(dirty):
-        # Entries came meanwhile, or another rollup ran: what was just written may be older than what it wrote.
-        await ledger.mark_dirty(dirty.hour)
+class _Hour(msgspec.Struct, frozen=True):
+    """What an hour adds up to, and its calls that have not ended."""
+
+    rows: list[UsageHour]
+    open: list[UsageEntry]
 
 
-async def _end(ledger: Ledger, recover: Recover, overdue: list[UsageEntry]) -> int:
-    """Ends calls that are overdue. Returns how many had not ended by themselves."""
-    ended = 0
-    for entry in overdue:
-        if await recover(entry.call_id):
-            ended += 1
-        elif await ledger.mark_incomplete(entry):
-            ended += 1
-            _log.warning("call incomplete", extra={"call_id": entry.call_id, "client_id": entry.client_id})
-    return ended
+class _Rollup:
+    """One run."""
+
+    def __init__(
+        self, ledger: Ledger, usage: UsageTable, recover: Recover, *, now: datetime, overdue_before: datetime
+    ) -> None:
+        self._ledger = ledger
+        self._usage = usage
+        self._recover = recover
+        self._now = now
+        self._overdue_before = overdue_before
+
+    async def count_hour(self, dirty: Dirty) -> None:
+        stored = await self._usage.stored(dirty.period)
+        hour = await self._counted(dirty.period)
+        if await self._end([each for each in hour.open if each.opened_at < self._overdue_before]):
+            hour = await self._counted(dirty.period)
+        if await self._usage.replace(stored, hour.rows):
+            await self._done(dirty, is_final=not hour.open)
+
+    async def add_up(self, dirty: Dirty) -> None:
+        stored = await self._usage.stored(dirty.period)
+        if await self._usage.replace(stored, add_up(dirty.period, await self._usage.parts_of(dirty.period))):
+            await self._done(dirty, is_final=True)
+
+    async def _done(self, dirty: Dirty, *, is_final: bool) -> None:
+        """The period is counted. Where its mark was set again meanwhile it stays, and the next run counts it."""
+        if around := period_around(dirty.period):
+            await self._ledger.mark_dirty(around)
+        if is_final:
+            await self._ledger.clear_dirty(dirty)
+
+    async def _counted(self, hour: str) -> _Hour:
+        count, still_open = HourCount(), []
+        async for entry in self._ledger.entries(hour):
+            count.add(entry)
+            if entry.outcome is None:
+                still_open.append(entry)
+        return _Hour(count.rows(hour, self._now), still_open)
+
+    async def _end(self, overdue: list[UsageEntry]) -> int:
+        """Ends calls that are overdue. Returns how many had not ended by themselves."""
+        ended = 0
+        for entry in overdue:
+            if await self._recover(entry.call_id):
+                ended += 1
+            elif await self._ledger.mark_incomplete(entry):
+                ended += 1
+                _log.warning("call incomplete", extra={"call_id": entry.call_id, "client_id": entry.client_id})
+        return ended

@@ -20,15 +20,15 @@ type Entity = dict[str, Any]
 def properties_of(value: msgspec.Struct) -> Entity:
     """The fields of a flat struct that are known, as properties."""
     known = msgspec.to_builtins(value, builtin_types=(datetime,))
-    return {_property(name): _typed(field) for name, field in known.items() if field is not None}
+    return {property_name(name): _typed(field) for name, field in known.items() if field is not None}
 
 
 def value_of[T: msgspec.Struct](entity: TableEntity, type_: type[T], given: Mapping[str, Any]) -> T:
     """The struct in an entity; `given` are fields that stand elsewhere, in the keys say. Unknown properties are ignored."""
     fields = {
-        name: _plain(entity[_property(name)])
+        name: _plain(entity[property_name(name)])
         for name in type_.__struct_fields__
-        if name not in given and _property(name) in entity
+        if name not in given and property_name(name) in entity
     }
     return msgspec.convert({**fields, **given}, type_)
 
@@ -55,7 +55,8 @@ async def create_if_missing(table: TableClient) -> None:
         return
 
 
-def _property(field: str) -> str:
+def property_name(field: str) -> str:
+    """What a field is called in a table."""
     return field.title().replace("_", "")
 
 

@@ -1,22 +1,49 @@
-"""The usage table: what each key used in each hour.
+"""The usage table: what each key used in each hour, day and month.
 
     PartitionKey    RowKey
     2026112109      SHA-256 of the key, in hex    the UsageHour
+    2026112109      version                       changes with every transaction that writes the partition
+    day-20261121    likewise                      the sum of that day's hours
+    month-202611    likewise                      the sum of that month's days
+    watermark       rollup                        the instant up to which everything is counted
 
-Rule: a partition is always written as a whole, from all the entries of its hour, so writing it again changes nothing.
+Rule: a partition is always written as a whole, from all that it counts, so writing it again changes nothing. Who writes has
+read the version before it counted, and every transaction holds it to that version: what is written never replaces what
+another has counted since, and of two that write at once one is refused.
 """
 
 import hashlib
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+from itertools import batched
+from typing import Any
 
 import msgspec
-from azure.data.tables import TransactionOperation, UpdateMode
+from azure.core import MatchConditions
+from azure.core.exceptions import ResourceNotFoundError
+from azure.data.tables import TableEntity, TableTransactionError, TransactionOperation, UpdateMode
 from azure.data.tables.aio import TableClient
 
-from shared.core.ledger import UsageHour, UsageKey
-from shared.tables import Entity, create_if_missing, properties_of, value_of
+from shared.core.histogram import Histogram
+from shared.core.ledger import HISTOGRAMS, Span, UsageHour, UsageKey
+from shared.tables import Entity, create_if_missing, properties_of, property_name, value_of
 
 _TRANSACTION_LIMIT = 100
+_PREFIX = {Span.HOUR: "", Span.DAY: "day-", Span.MONTH: "month-"}
+_VERSION = "version"
+_ROWS = "RowKey lt 'g'"
+"""The rows of keys: hex digits."""
+_OVERTAKEN = frozenset({404, 409, 412})
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """What a period has before it is counted (again)."""
+
+    period: str
+    keys: frozenset[str] = frozenset()
+    """The RowKeys."""
+    version: str | None = None
+    """The ETag; None: the period was never written."""
 
 
 class UsageTable:
@@ -25,29 +52,66 @@ class UsageTable:
     def __init__(self, table: TableClient) -> None:
         self._table = table
 
-    async def replace_hour(self, hour: str, rows: Sequence[UsageHour]) -> None:
-        """Makes `rows` the hour's usage; rows of keys that are not among them go."""
+    async def stored(self, period: str) -> Stored:
+        """What is there. To be read before what is counted is read."""
+        query = self._table.query_entities(
+            "PartitionKey eq @period", parameters={"period": _partition(period)}, select=["RowKey"]
+        )
+        found = {row["RowKey"]: str(row.metadata["etag"]) async for row in query}
+        version = found.pop(_VERSION, None)
+        return Stored(period, frozenset(found), version)
+
+    async def replace(self, stored: Stored, rows: Sequence[UsageHour]) -> bool:
+        """Makes `rows` the period's usage; rows of keys that are not among them go. False where another has written the
+        period since it was `stored`: then it may be part of this and part of that, and has to be counted again."""
         entities = {entity["RowKey"]: entity for entity in map(_entity, rows)}
-        stored = self._table.query_entities("PartitionKey eq @hour", parameters={"hour": hour}, select=["RowKey"])
-        gone = [
-            {"PartitionKey": hour, "RowKey": row["RowKey"]} async for row in stored if row["RowKey"] not in entities
-        ]
+        gone = ({"PartitionKey": _partition(stored.period), "RowKey": key} for key in stored.keys - entities.keys())
         operations = [
             *((TransactionOperation.UPSERT, entity, {"mode": UpdateMode.REPLACE}) for entity in entities.values()),
             *((TransactionOperation.DELETE, entity, {}) for entity in gone),
         ]
-        for start in range(0, len(operations), _TRANSACTION_LIMIT):
-            await self._table.submit_transaction(operations[start : start + _TRANSACTION_LIMIT])
+        version = stored.version
+        for batch in batched(operations, _TRANSACTION_LIMIT - 1, strict=False):
+            try:
+                written = await self._table.submit_transaction([_advance(stored.period, version), *batch])
+            except TableTransactionError as error:
+                if error.status_code not in _OVERTAKEN:
+                    raise
+                return False
+            version = str(written[0]["etag"])
+        return True
 
-    async def hours(self, start: str, end: str, client_id: str | None) -> AsyncIterator[UsageHour]:
+    def hours(self, start: str, end: str, client_id: str | None) -> AsyncIterator[UsageHour]:
         """The usage of the hours from `start` up to but not including `end` (`YYYYMMDDHH`), of one client or of all."""
-        query = "PartitionKey ge @start and PartitionKey lt @end"
-        parameters = {"start": start, "end": end}
+        return self.rows(Span.HOUR, start, end, client_id)
+
+    async def rows(self, span: Span, start: str, end: str, client_id: str | None) -> AsyncIterator[UsageHour]:
+        """The usage of the hours, days or months from `start` up to but not including `end`, of one client or of all."""
+        prefix = _PREFIX[span]
+        query = f"PartitionKey ge @start and PartitionKey lt @end and {_ROWS}"
+        parameters = {"start": prefix + start, "end": prefix + end}
         if client_id is not None:
             query += " and ClientId eq @client"
             parameters["client"] = client_id
         async for entity in self._table.query_entities(query, parameters=parameters):
-            yield value_of(entity, UsageHour, {"hour": entity["PartitionKey"], "key": value_of(entity, UsageKey, {})})
+            yield _row(entity, entity["PartitionKey"].removeprefix(prefix))
+
+    async def parts_of(self, period: str) -> list[UsageHour]:
+        """The usage of the hours of a day, or of the days of a month."""
+        span = Span.HOUR if len(period) == Span.DAY.value else Span.DAY
+        return [row async for row in self.rows(span, period, f"{period}:", None)]  # a colon comes after the digits
+
+    async def watermark(self) -> datetime | None:
+        """The instant up to which everything that the ledger held is counted; None where nothing ever was."""
+        try:
+            entity = await self._table.get_entity(_WATERMARK["PartitionKey"], _WATERMARK["RowKey"])
+        except ResourceNotFoundError:
+            return None
+        return value_of(entity, _Watermark, {}).at
+
+    async def set_watermark(self, at: datetime) -> None:
+        """Says that everything is counted that the ledger held at that instant."""
+        await self._table.upsert_entity(_WATERMARK | properties_of(_Watermark(at)), UpdateMode.REPLACE)
 
     async def prepare(self) -> None:
         await create_if_missing(self._table)
@@ -56,8 +120,35 @@ class UsageTable:
         await self._table.close()
 
 
+class _Watermark(msgspec.Struct, frozen=True):
+    at: datetime
+
+
+_WATERMARK: Entity = {"PartitionKey": "watermark", "RowKey": "rollup"}
+
+
+def _partition(period: str) -> str:
+    return _PREFIX[Span(len(period))] + period
+
+
+def _advance(period: str, version: str | None) -> tuple[TransactionOperation, Entity, dict[str, Any]]:
+    """Gives the partition a new version, if it still has this one."""
+    entity: Entity = {"PartitionKey": _partition(period), "RowKey": _VERSION}
+    if version is None:
+        return TransactionOperation.CREATE, entity, {}
+    condition = {"etag": version, "match_condition": MatchConditions.IfNotModified}
+    return TransactionOperation.UPDATE, entity, {"mode": UpdateMode.REPLACE, **condition}
+
+
 def _entity(usage: UsageHour) -> Entity:
+    """The row as properties, without what is zero."""
     digest = hashlib.sha256(msgspec.json.encode(usage.key)).hexdigest()
-    counters = properties_of(usage)
-    del counters["Hour"], counters["Key"]
-    return {"PartitionKey": usage.hour, "RowKey": digest} | properties_of(usage.key) | counters
+    properties = properties_of(usage)
+    del properties["Hour"], properties["Key"]
+    properties |= {property_name(name): str(getattr(usage, name)) for name in HISTOGRAMS}
+    return {"PartitionKey": _partition(usage.hour), "RowKey": digest} | properties_of(usage.key) | properties
+
+
+def _row(entity: TableEntity, period: str) -> UsageHour:
+    histograms = {name: Histogram.parse(entity.get(property_name(name), "")) for name in HISTOGRAMS}
+    return value_of(entity, UsageHour, {"hour": period, "key": value_of(entity, UsageKey, {}), **histograms})

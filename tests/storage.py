@@ -1,6 +1,6 @@
 """Where tests keep things: parts of a Storage account that nothing else uses, and one that is away."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ from azure.storage.blob.aio import BlobServiceClient
 
 from devtools.azurite import Ports, connection_string
 from shared.core.events import Record
-from shared.core.ledger import UsageEntry
+from shared.core.ledger import Span, UsageEntry, UsageHour
 from shared.quarantine import Quarantine
 from shared.shelf import Shelf
 from shared.sinks.archive import Archive
@@ -48,7 +48,12 @@ class Storage:
         return kept
 
     async def dirty(self) -> list[str]:
-        return [dirty.hour for dirty in await self.ledger.dirty_hours()]
+        """The hours that wait to be counted."""
+        return [dirty.period for dirty in await self.ledger.dirty(Span.HOUR)]
+
+    async def count(self, period: str, rows: Sequence[UsageHour]) -> None:
+        """Makes `rows` the usage of an hour, day or month."""
+        assert await self.usage.replace(await self.usage.stored(period), rows)
 
 
 @asynccontextmanager

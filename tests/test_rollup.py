@@ -1,17 +1,20 @@
 """The rollup: whatever comes between its steps, no call is lost and none is counted twice."""
 
-from collections.abc import AsyncIterator
+import contextlib
+import copy
+from collections.abc import AsyncIterator, Iterator
 from datetime import datetime, timedelta
-from typing import override
+from typing import Any, override
 
 import pytest
+from azure.data.tables.aio import TableClient
 
 from shared import rollup
 from shared.core.call_record import Outcome
 from shared.core.events import Event
-from shared.core.ledger import UsageEntry, UsageHour
+from shared.core.ledger import Span, UsageEntry, UsageHour
 from shared.recording import Recorder
-from shared.sinks.ledger import DirtyHour, Ledger
+from shared.sinks.ledger import Dirty, Ledger
 from shared.usage_table import UsageTable
 from tests.examples import NOON, archived, closed, opened
 from tests.storage import Storage
@@ -68,7 +71,7 @@ class Interrupted(Ledger):
             await self._comes()
 
     @override
-    async def clear_dirty(self, dirty: DirtyHour) -> bool:
+    async def clear_dirty(self, dirty: Dirty) -> bool:
         await self._comes()
         return await super().clear_dirty(dirty)
 
@@ -198,14 +201,79 @@ class Overtaken(Ledger):
         assert await self._storage.dirty() == []
 
 
-async def test_a_rollup_that_another_one_overtook_marks_the_hour_again(storage: Storage) -> None:
-    """What it wrote is older than what the other one did."""
+async def test_a_rollup_that_another_one_overtook_writes_nothing(storage: Storage) -> None:
+    """What it would write is older than what the other one did; and it may be killed before it could mend that."""
     await storage.ledger.write([closed(1)])
     await run(storage, ledger=Overtaken(storage, closed(2)))
-    assert await calls(storage) == {HOUR: 1}
-    assert await storage.dirty() == [HOUR]
-    await run(storage)
     assert await calls(storage) == {HOUR: 2}
+    assert await storage.dirty() == []
+
+
+async def sums(storage: Storage, span: Span) -> dict[str, tuple[int, int]]:
+    """Calls and input tokens by period."""
+    rows = [row async for row in storage.usage.rows(span, "0", "9", None)]
+    periods = sorted({row.hour for row in rows})
+    return {
+        period: (
+            sum(row.calls for row in rows if row.hour == period),
+            sum(row.input_tokens for row in rows if row.hour == period),
+        )
+        for period in periods
+    }
+
+
+async def test_days_and_months_are_the_sums_of_their_hours(storage: Storage) -> None:
+    day, month = timedelta(days=1), timedelta(days=30)
+    times = [NOON, NOON + timedelta(hours=1), NOON + day, NOON + month]
+    await storage.ledger.write([closed(number, at) for number, at in enumerate(times)])
+    await run(storage)
+    assert await sums(storage, Span.DAY) == {"20261121": (2, 20), "20261122": (1, 10), "20261221": (1, 10)}
+    assert await sums(storage, Span.MONTH) == {"202611": (3, 30), "202612": (1, 10)}
+    assert await storage.usage.watermark() == SOON
+
+
+async def test_a_late_entry_reaches_the_day_and_the_month_of_its_hour(storage: Storage) -> None:
+    await storage.ledger.write([closed(1), closed(2, NOON + timedelta(days=1))])
+    await run(storage)
+    await storage.ledger.write([closed(3)])
+    await run(storage, LATE)
+    assert await sums(storage, Span.DAY) == {"20261121": (2, 20), "20261122": (1, 10)}
+    assert await sums(storage, Span.MONTH) == {"202611": (3, 30)}
+    watermarks = {row.hour: row.watermark async for row in storage.usage.rows(Span.DAY, "0", "9", None)}
+    assert watermarks == {"20261121": LATE, "20261122": SOON}
+
+
+class _KilledError(Exception):
+    """The process ends here."""
+
+
+def _mortal(table: TableClient, lives: Iterator[int]) -> TableClient:
+    """A client of the same table that dies of a write when there are no lives left."""
+    twin = copy.copy(table)
+    for name in ("submit_transaction", "upsert_entity"):
+        write = getattr(table, name)
+
+        async def dying(*args: Any, write: Any = write, **kwargs: Any) -> Any:
+            if next(lives, None) is None:
+                raise _KilledError
+            return await write(*args, **kwargs)
+
+        setattr(twin, name, dying)
+    return twin
+
+
+@pytest.mark.parametrize("step", range(12))
+async def test_a_rollup_that_is_killed_at_any_step_loses_nothing(storage: Storage, step: int) -> None:
+    """Guards that stopping anywhere and starting again is safe: each write is one step, and the last is that all is done."""
+    await storage.ledger.write([closed(1), closed(2, NOON + timedelta(hours=1))])
+    lives = iter(range(step))
+    ledger, table = Ledger(_mortal(storage.ledger._table, lives)), _mortal(storage.usage._table, lives)
+    with contextlib.suppress(_KilledError):
+        await run(storage, ledger=ledger, usage=UsageTable(table))
+    await run(storage)
+    assert await calls(storage) == {HOUR: 1, NEXT: 1}
+    assert await sums(storage, Span.MONTH) == {"202611": (2, 20)}
+    assert [await storage.ledger.dirty(span) for span in Span] == [[], [], []]
 
 
 async def test_a_rollup_that_fails_leaves_the_mark(storage: Storage, storage_away: Storage) -> None:

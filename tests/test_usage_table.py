@@ -25,31 +25,31 @@ async def stored(storage: Storage, *span: Any) -> list[UsageHour]:
 
 async def test_rows_come_back_as_they_were(storage: Storage) -> None:
     rows = sorted([row(), row(client_id="o'hara & söhne"), row(model="x" * 200)], key=lambda each: each.key)
-    await storage.usage.replace_hour(HOUR, rows)
+    await storage.count(HOUR, rows)
     assert await stored(storage) == rows
 
 
 async def test_an_hour_that_is_written_again_is_what_was_written_last(storage: Storage) -> None:
-    await storage.usage.replace_hour(HOUR, [row(calls=1), row(calls=2, model="gone")])
-    await storage.usage.replace_hour(HOUR, [row(calls=3), row(calls=4, model="new")])
-    await storage.usage.replace_hour(HOUR, [row(calls=3), row(calls=4, model="new")])
+    await storage.count(HOUR, [row(calls=1), row(calls=2, model="gone")])
+    await storage.count(HOUR, [row(calls=3), row(calls=4, model="new")])
+    await storage.count(HOUR, [row(calls=3), row(calls=4, model="new")])
     assert await stored(storage) == [row(calls=3), row(calls=4, model="new")]
-    await storage.usage.replace_hour(HOUR, [])
+    await storage.count(HOUR, [])
     assert await stored(storage) == []
 
 
 async def test_an_hour_may_have_more_rows_than_a_transaction(storage: Storage) -> None:
     rows = [row(client_id=f"client-{number:03}") for number in range(230)]
-    await storage.usage.replace_hour(HOUR, rows)
+    await storage.count(HOUR, rows)
     assert await stored(storage) == rows
-    await storage.usage.replace_hour(HOUR, rows[:3])
+    await storage.count(HOUR, rows[:3])
     assert await stored(storage) == rows[:3]
 
 
 async def test_replacing_an_hour_leaves_the_others(storage: Storage) -> None:
-    await storage.usage.replace_hour("2026112111", [row("2026112111")])
-    await storage.usage.replace_hour(HOUR, [row()])
-    await storage.usage.replace_hour(HOUR, [])
+    await storage.count("2026112111", [row("2026112111")])
+    await storage.count(HOUR, [row()])
+    await storage.count(HOUR, [])
     assert await stored(storage) == [row("2026112111")]
 
 
@@ -67,6 +67,6 @@ async def test_usage_is_found_by_hours_and_client(
     storage: Storage, span: tuple[str, str, str | None], hours: list[str]
 ) -> None:
     for hour in ("2026103123", "2026112110", "2026112112"):
-        await storage.usage.replace_hour(hour, [row(hour)])
-    await storage.usage.replace_hour("2026112111", [row("2026112111", client_id="team-red")])
+        await storage.count(hour, [row(hour)])
+    await storage.count("2026112111", [row("2026112111", client_id="team-red")])
     assert [each.hour for each in await stored(storage, *span)] == hours

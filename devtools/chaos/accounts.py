@@ -17,7 +17,7 @@ from azure.storage.queue.aio import QueueServiceClient
 from devtools.eventhubs import EventHubsServer
 from shared.core import archive
 from shared.core.call_record import CallRecord
-from shared.core.ledger import UsageEntry
+from shared.core.ledger import Span, UsageEntry
 from shared.sinks.ledger import Ledger
 
 _PATIENCE_S = 120.0
@@ -98,7 +98,7 @@ class Stores:
             "in the queue": await self._message_count(f"{self._prefix}-calls"),
             "poison messages": await self._message_count(f"{self._prefix}-calls-poison"),
             "on the shelf": await self._blob_count("shelf"),
-            "hours to roll up": len(await self._ledger.dirty_hours()),
+            "hours to roll up": len(await self._ledger.dirty(Span.HOUR)),
             "events behind": await self._events_behind(),
         }
         return ", ".join(f"{count} {what}" for what, count in counts.items() if count)

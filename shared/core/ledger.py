@@ -1,16 +1,22 @@
 """The ledger: one UsageEntry per call, and what the entries of an hour add up to.
 
 Rule: an entry is what is known of its call, so far. Entries of one call are merged field by field and every field has the
-same value wherever it is known; so no order of arrival and no repetition changes the result.
+same value wherever it is known; so no order of arrival and no repetition changes the result. Usage is a sum, and sums add up:
+days are sums of hours, months of days.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime
+from decimal import Decimal
+from enum import Enum
+from typing import Any
 
 import msgspec
 
 from shared.core.call_ids import hour_of
 from shared.core.call_record import CallRecord, Outcome, UsageSource
+from shared.core.histogram import Histogram, bucket_of
 from shared.core.usage import TokenUsage
 
 TOKEN_CLASSES = TokenUsage.__struct_fields__
@@ -35,6 +41,9 @@ class UsageEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     model_served: str | None = None
     deployment: str | None = None
     upstream: str | None = None
+    region: str | None = None
+    tier: str | None = None
+    """What the price depends on besides the model: `batch`, `flex`, `priority`; of images `hd/1024x1024`."""
     attempt_count: int | None = None
     first_byte_ms: int | None = None
     duration_ms: int | None = None
@@ -69,6 +78,25 @@ def entry_of(record: CallRecord) -> UsageEntry:
     return UsageEntry(**known, attempt_count=len(record.attempts) if record.outcome else None)
 
 
+class Span(Enum):
+    """How long a period is; the value is the length of its name: `2026112109`, `20261121`, `202611`. All are UTC."""
+
+    HOUR = 10
+    DAY = 8
+    MONTH = 6
+
+    @property
+    def longer(self) -> "Span | None":
+        """The span that is the sum of these."""
+        return {Span.HOUR: Span.DAY, Span.DAY: Span.MONTH}.get(self)
+
+
+def period_around(period: str) -> str | None:
+    """The period that this one is part of; None for a month."""
+    longer = Span(len(period)).longer
+    return period[: longer.value] if longer else None
+
+
 class UsageKey(msgspec.Struct, frozen=True, kw_only=True, order=True):
     """What usage is counted by, within an hour."""
 
@@ -78,14 +106,18 @@ class UsageKey(msgspec.Struct, frozen=True, kw_only=True, order=True):
     model: str
     model_served: str
     deployment: str
+    region: str = ""
+    tier: str = ""
 
 
-class UsageHour(msgspec.Struct, frozen=True, kw_only=True):
-    """What one key used in one UTC hour (`YYYYMMDDHH`)."""
+class UsageHour(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one key used in one period, and what that costs. The row is complete where `closed == calls`."""
 
     hour: str
+    """The UTC hour, `YYYYMMDDHH`; of a sum the day, `YYYYMMDD`, or the month, `YYYYMM`."""
     key: UsageKey
     calls: int = 0
+    """Calls that were forwarded: opened."""
     completed: int = 0
     client_closed: int = 0
     upstream_error: int = 0
@@ -93,9 +125,18 @@ class UsageHour(msgspec.Struct, frozen=True, kw_only=True):
     """Calls that the gateway refused and did not forward. Not among `calls`."""
     incomplete: int = 0
     open: int = 0
-    """Calls that have not ended yet."""
+    """Calls that have not ended yet: missing, so far."""
+    failovers: int = 0
+    """Attempts beyond each call's first."""
+    provider: int = 0
+    """Calls whose usage has this source, as have the next three; see call_record.UsageSource."""
+    drained: int = 0
+    estimated: int = 0
+    counted: int = 0
     usage_unknown: int = 0
     """Ended calls whose tokens nobody told."""
+    unpriced_calls: int = 0
+    """Calls whose usage is known and has no price. They are not in `cost`."""
     input_tokens: int = 0
     cached_input_tokens: int = 0
     cache_write_input_tokens: int = 0
@@ -110,19 +151,107 @@ class UsageHour(msgspec.Struct, frozen=True, kw_only=True):
     characters: int = 0
     request_bytes: int = 0
     response_bytes: int = 0
+    cost: Decimal = Decimal(0)
+    """In the configuration's currency."""
+    price_version: str = ""
+    """The price sheet that `cost` was computed with; of a sum all of them, joined by commas. Empty: not priced yet."""
+    duration_ms_histogram: Histogram = Histogram()
+    first_byte_ms_histogram: Histogram = Histogram()
+    watermark: datetime | None = None
+    """Everything that the ledger held at this instant is counted; of a sum, the latest of its parts'."""
+
+    @property
+    def closed(self) -> int:
+        """Calls whose end was told."""
+        return self.calls - self.open - self.incomplete
+
+    @property
+    def metered(self) -> int:
+        """Calls whose usage is known."""
+        return self.provider + self.drained + self.estimated + self.counted
 
 
-COUNTERS = tuple(field for field in UsageHour.__struct_fields__ if field not in {"hour", "key"})
+HISTOGRAMS = ("duration_ms_histogram", "first_byte_ms_histogram")
+COUNTERS = tuple(
+    field
+    for field in UsageHour.__struct_fields__
+    if field not in {"hour", "key", "cost", "price_version", "watermark", *HISTOGRAMS}
+)
+"""The fields of UsageHour that are whole numbers, and add up as such."""
 
 
-def roll_up(hour: str, entries: Iterable[UsageEntry]) -> list[UsageHour]:
-    """The usage of an hour, from all of its entries: a row a key, ordered by key."""
-    sums: dict[UsageKey, dict[str, int]] = {}
+def roll_up(hour: str, entries: Iterable[UsageEntry], watermark: datetime | None = None) -> list[UsageHour]:
+    """The usage of an hour, from all of its entries, not priced: a row a key, ordered by key."""
+    count = HourCount()
     for entry in entries:
-        counters = sums.setdefault(_key_of(entry), dict.fromkeys(COUNTERS, 0))
+        count.add(entry)
+    return count.rows(hour, watermark)
+
+
+class HourCount:
+    """Counts entries one by one, so that an hour of any size is counted in the memory of its keys."""
+
+    def __init__(self) -> None:
+        self._sums: dict[UsageKey, _Sum] = defaultdict(_Sum)
+
+    def add(self, entry: UsageEntry) -> None:
+        """Counts one more entry of the hour."""
+        self._sums[_key_of(entry)].add(entry)
+
+    def rows(self, hour: str, watermark: datetime | None) -> list[UsageHour]:
+        """What was counted, not priced: a row a key, ordered by key."""
+        return [self._sums[key].row(hour, key, watermark) for key in sorted(self._sums)]
+
+
+def add_up(period: str, rows: Iterable[UsageHour]) -> list[UsageHour]:
+    """The usage of a longer period from the rows of its parts: a row a key, ordered by key."""
+    parts: dict[UsageKey, list[UsageHour]] = defaultdict(list)
+    for row in rows:
+        parts[row.key].append(row)
+    return [_added(period, key, parts[key]) for key in sorted(parts)]
+
+
+def _added(period: str, key: UsageKey, parts: list[UsageHour]) -> UsageHour:
+    sums: dict[str, Any] = {name: sum(getattr(part, name) for part in parts) for name in COUNTERS}
+    sums |= {name: sum((getattr(part, name) for part in parts), Histogram()) for name in HISTOGRAMS}
+    versions = {version for part in parts for version in part.price_version.split(",") if version}
+    return UsageHour(
+        hour=period,
+        key=key,
+        **sums,
+        cost=sum((part.cost for part in parts), Decimal(0)),
+        price_version=",".join(sorted(versions)),
+        watermark=max((part.watermark for part in parts if part.watermark), default=None),
+    )
+
+
+class _Sum:
+    """What the entries of one key add up to, so far."""
+
+    __slots__ = ("counters", "durations", "first_bytes")
+
+    def __init__(self) -> None:
+        self.counters: dict[str, Any] = dict.fromkeys(COUNTERS, 0)
+        self.durations: dict[int, int] = defaultdict(int)
+        self.first_bytes: dict[int, int] = defaultdict(int)
+
+    def add(self, entry: UsageEntry) -> None:
         for name, amount in _counted(entry):
-            counters[name] += amount
-    return [UsageHour(hour=hour, key=key, **sums[key]) for key in sorted(sums)]
+            self.counters[name] += amount
+        if entry.duration_ms is not None:
+            self.durations[bucket_of(entry.duration_ms)] += 1
+        if entry.first_byte_ms is not None:
+            self.first_bytes[bucket_of(entry.first_byte_ms)] += 1
+
+    def row(self, hour: str, key: UsageKey, watermark: datetime | None) -> UsageHour:
+        return UsageHour(
+            hour=hour,
+            key=key,
+            **self.counters,
+            duration_ms_histogram=Histogram(dict(self.durations)),
+            first_byte_ms_histogram=Histogram(dict(self.first_bytes)),
+            watermark=watermark,
+        )
 
 
 def _key_of(entry: UsageEntry) -> UsageKey:
@@ -133,6 +262,8 @@ def _key_of(entry: UsageEntry) -> UsageKey:
         model=entry.model,
         model_served=entry.model_served or "",
         deployment=entry.deployment or "",
+        region=entry.region or "",
+        tier=entry.tier or "",
     )
 
 
@@ -141,7 +272,11 @@ def _counted(entry: UsageEntry) -> Iterable[tuple[str, int]]:
     yield (entry.outcome.value if entry.outcome else "open"), 1
     yield "request_bytes", entry.request_bytes
     yield "response_bytes", entry.response_bytes or 0
-    if entry.outcome not in (None, Outcome.REJECTED) and entry.usage_source is UsageSource.NONE:
-        yield "usage_unknown", 1
+    yield "failovers", max((entry.attempt_count or 0) - 1, 0)
+    if entry.outcome not in (None, Outcome.REJECTED) and entry.usage_source is not None:
+        yield _SOURCES[entry.usage_source], 1
     for name in TOKEN_CLASSES:
         yield name, getattr(entry, name) or 0
+
+
+_SOURCES = {source: "usage_unknown" if source is UsageSource.NONE else source.value for source in UsageSource}

@@ -1,8 +1,10 @@
-"""The ledger table: one entity per call, and a mark on each hour whose usage has to be rolled up (again).
+"""The ledger table: one entity per call, and a mark on each period whose usage has to be counted (again).
 
     PartitionKey    RowKey      what
     2026112109      <call id>   the UsageEntry of a call opened in that UTC hour
-    dirty           2026112109  entries of that hour came or changed since it was last rolled up
+    dirty           2026112109  entries of that hour came or changed since it was last counted
+    dirty-day       20261121    usage of an hour of that day changed since the day was last added up
+    dirty-month     202611      likewise of a day of that month
 
 Rule: an entry is merged, never replaced, so opened and closed may come in any order and any number of times. The mark is
 set after the entries are in: whoever finds an hour unmarked finds its usage whole.
@@ -20,20 +22,20 @@ from azure.data.tables.aio import TableClient
 
 from shared.core.call_record import Outcome, UsageSource
 from shared.core.events import Record
-from shared.core.ledger import UsageEntry, entry_of
+from shared.core.ledger import Span, UsageEntry, entry_of
 from shared.tables import Entity, create_if_missing, properties_of, value_of
 
-_DIRTY = "dirty"
+_DIRTY = {Span.HOUR: "dirty", Span.DAY: "dirty-day", Span.MONTH: "dirty-month"}
 _TRANSACTION_LIMIT = 100
 """Entities in one transaction (https://learn.microsoft.com/rest/api/storageservices/performing-entity-group-transactions)."""
 
 _GONE_OR_CHANGED = frozenset({404, 412})
 
 
-class DirtyHour(msgspec.Struct, frozen=True):
-    """An hour to roll up, and the ETag of the mark that says so."""
+class Dirty(msgspec.Struct, frozen=True):
+    """A period to count, and the ETag of the mark that says so."""
 
-    hour: str
+    period: str
     etag: str
 
 
@@ -89,22 +91,21 @@ class Ledger:
             return False
         return True
 
-    async def mark_dirty(self, hour: str) -> None:
-        """Asks for the hour to be rolled up."""
-        await self._table.upsert_entity({"PartitionKey": _DIRTY, "RowKey": hour}, UpdateMode.REPLACE)
+    async def mark_dirty(self, period: str) -> None:
+        """Asks for an hour, day or month to be counted."""
+        await self._table.upsert_entity(_mark(period), UpdateMode.REPLACE)
 
-    async def dirty_hours(self) -> list[DirtyHour]:
-        """The hours that wait to be rolled up, oldest first."""
-        query = self._table.query_entities("PartitionKey eq @dirty", parameters={"dirty": _DIRTY})
-        return [DirtyHour(entity["RowKey"], str(entity.metadata["etag"])) async for entity in query]
+    async def dirty(self, span: Span) -> list[Dirty]:
+        """The periods of that length that wait to be counted, oldest first."""
+        query = self._table.query_entities("PartitionKey eq @dirty", parameters={"dirty": _DIRTY[span]})
+        return [Dirty(entity["RowKey"], str(entity.metadata["etag"])) async for entity in query]
 
-    async def clear_dirty(self, dirty: DirtyHour) -> bool:
-        """Takes the mark away. False where the hour was marked again, or cleared by another, since `dirty` was read."""
-        mark: Entity = {"PartitionKey": _DIRTY, "RowKey": dirty.hour}
+    async def clear_dirty(self, dirty: Dirty) -> bool:
+        """Takes the mark away. False where the period was marked again, or cleared by another, since `dirty` was read."""
         if_unchanged = {"etag": dirty.etag, "match_condition": MatchConditions.IfNotModified}
         try:
             # In a transaction, because delete_entity keeps silent about an entity that is gone.
-            await self._table.submit_transaction([(TransactionOperation.DELETE, mark, if_unchanged)])
+            await self._table.submit_transaction([(TransactionOperation.DELETE, _mark(dirty.period), if_unchanged)])
         except TableTransactionError as error:
             if error.status_code not in _GONE_OR_CHANGED:
                 raise
@@ -120,3 +121,7 @@ class Ledger:
 
 def _entity(entry: UsageEntry) -> Entity:
     return {"PartitionKey": entry.hour, "RowKey": entry.call_id} | properties_of(entry)
+
+
+def _mark(period: str) -> Entity:
+    return {"PartitionKey": _DIRTY[Span(len(period))], "RowKey": period}

@@ -8,8 +8,8 @@ from azure.data.tables import UpdateMode
 
 from shared.core.call_record import Outcome, UsageSource
 from shared.core.events import Event
-from shared.core.ledger import entry_of
-from shared.sinks.ledger import DirtyHour
+from shared.core.ledger import Span, entry_of
+from shared.sinks.ledger import Dirty
 from tests.examples import NOON, closed, opened
 from tests.storage import Storage
 
@@ -49,14 +49,14 @@ async def test_every_hour_of_a_batch_is_marked_once_it_is_in(storage: Storage) -
 async def test_a_mark_that_was_set_again_is_not_taken_away(storage: Storage) -> None:
     """Guards that an entry that comes while its hour is rolled up is counted."""
     await storage.ledger.mark_dirty(HOUR)
-    (read,) = await storage.ledger.dirty_hours()
+    (read,) = await storage.ledger.dirty(Span.HOUR)
     await storage.ledger.mark_dirty(HOUR)
     assert not await storage.ledger.clear_dirty(read)
-    (again,) = await storage.ledger.dirty_hours()
+    (again,) = await storage.ledger.dirty(Span.HOUR)
     assert await storage.ledger.clear_dirty(again)
     assert await storage.dirty() == []
     assert not await storage.ledger.clear_dirty(again)
-    assert not await storage.ledger.clear_dirty(DirtyHour("2000010100", again.etag))
+    assert not await storage.ledger.clear_dirty(Dirty("2000010100", again.etag))
 
 
 async def test_an_open_call_can_be_ended_as_incomplete_once(storage: Storage) -> None:
