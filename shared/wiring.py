@@ -21,6 +21,7 @@ from azure.storage.queue.aio import QueueServiceClient
 
 from shared import storage
 from shared.attempting import Attempting
+from shared.call_search import CallSearch
 from shared.clients import ClientTable, Directory
 from shared.configuration_source import ConfigurationSource, origin_of
 from shared.core import keys
@@ -69,6 +70,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     recorder: Recorder
     ledger: Ledger
     usage: UsageTable
+    calls: CallSearch
     objects: Objects
     limits: Limits
     limits_table: LimitsTable
@@ -176,6 +178,7 @@ async def _make() -> Services:
         ),
         ledger=ledger,
         usage=usage,
+        calls=CallSearch(tables.get_table_client(f"{settings.prefix}Ledger")),
         objects=objects,
         limits=limits,
         limits_table=limits_table,

@@ -32,6 +32,12 @@ def opened_at(call_id: str) -> datetime:
         raise ValueError(f"not a call id of this era: {call_id!r}") from error
 
 
+def first_at(instant: datetime) -> str:
+    """What sorts before every id minted in this millisecond or later, and after every id minted before it."""
+    digits = f"{max((instant - _EPOCH) // _MILLISECOND, 0):012x}"
+    return f"{digits[:8]}-{digits[8:]}"
+
+
 def hour_of(call_id: str) -> str:
     """The UTC hour in which a call was opened, as `YYYYMMDDHH`: the ledger's partition."""
     return opened_at(call_id).strftime("%Y%m%d%H")

@@ -13,9 +13,9 @@ import msgspec
 
 from shared.core.archive import ArchivedCall
 from shared.core.call_record import Attempt, CallRecord
-from shared.core.completion_text import ChoiceText, ToolCall, completion_text
-from shared.core.operations import CATALOGUE, Form, Operation
-from shared.core.prompt_text import Message, prompt_text
+from shared.core.completion_text import ChoiceText, ToolCall
+from shared.core.conversation import conversation
+from shared.core.prompt_text import Message
 from shared.core.usage import TokenUsage
 
 VERSION = 1
@@ -23,9 +23,6 @@ VERSION = 1
 
 TEXT_LIMIT = 12 * 1024 * 1024
 """Characters of the request's, and of the response's, messages: as JSON they stay below the 32 MB that tables.kql allows."""
-
-_OPERATIONS = {operation.name: operation for operation in CATALOGUE}
-_UNKNOWN = Operation(name="unknown", method="", path="", form=Form.ANY)
 
 
 class ResponseMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -111,11 +108,10 @@ _COPIED = tuple(name for name in CallRecord.__struct_fields__ if name in Row.__s
 
 def row_of(call: ArchivedCall) -> Row:
     """The row of a call that has ended."""
-    record, operation = call.record, _OPERATIONS.get(call.record.operation, _UNKNOWN)
+    record, said = call.record, conversation(call)
     copied = {name: getattr(record, name) for name in _COPIED}
     renamed = {ours: getattr(record, theirs) for theirs, ours in _CALLED_OTHERWISE.items()}
     usage = record.usage or TokenUsage()
-    completion = completion_text(operation, call.response, record.response_encoding)
     return Row(
         **copied,
         **renamed,
@@ -127,8 +123,8 @@ def row_of(call: ArchivedCall) -> Row:
         total_tokens=_total(usage),
         is_spilled_over=_is_spilled_over(record.response_headers),
         spillover_from=record.response_headers.get("x-ms-spillover-from-deployment"),
-        request_messages=tuple(_fitting(prompt_text(operation, call.request))),
-        response_messages=tuple(_said(completion.choices)),
+        request_messages=tuple(_fitting(said.prompt)),
+        response_messages=tuple(_said(said.completion)),
     )
 
 

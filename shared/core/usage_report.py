@@ -3,16 +3,14 @@
 Rule: a report adds up rows and never guesses. What is unknown is counted as unknown (`usage_unknown`), not as zero tokens.
 """
 
-from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable
+from datetime import datetime
 
 import msgspec
 
 from shared.core.errors import BadRequest
 from shared.core.ledger import COUNTERS, UsageHour, UsageKey
-
-_LATEST = datetime(9999, 1, 1, tzinfo=UTC)
-"""Leaves room to round up."""
+from shared.core.parameters import Parameters, whole_hours
 
 GROUPS = ("hour", *UsageKey.__struct_fields__)
 
@@ -36,20 +34,18 @@ class UsageReport(msgspec.Struct, frozen=True, kw_only=True):
     total: dict[str, int]
 
 
-def parse_query(parameters: Mapping[str, str], now: datetime) -> UsageQuery:
+def parse_query(parameters: Parameters, now: datetime) -> UsageQuery:
     """The query in URL parameters `start`, `end` (ISO 8601; default: this month so far) and `group_by` (comma-separated).
 
     Raises BadRequest.
     """
     month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    start = _hour(_instant(parameters, "start", month))
-    end = _instant(parameters, "end", now)
-    end_hour = _hour(end) if end == _hour(end) else _hour(end) + timedelta(hours=1)
-    group_by = tuple(name.strip() for name in parameters.get("group_by", "client_id,model").split(",") if name.strip())
+    start, end = whole_hours(parameters.instant("start", month), parameters.instant("end", now))
+    group_by = parameters.listed("group_by") or ("client_id", "model")
     unknown = [name for name in group_by if name not in GROUPS]
     if unknown:
         raise BadRequest(f"Cannot group by {', '.join(unknown)}; known are {', '.join(GROUPS)}.", param="group_by")
-    return UsageQuery(start=start, end=end_hour, group_by=group_by)
+    return UsageQuery(start=start, end=end, group_by=group_by)
 
 
 def report(query: UsageQuery, rows: Iterable[UsageHour]) -> UsageReport:
@@ -65,19 +61,3 @@ def report(query: UsageQuery, rows: Iterable[UsageHour]) -> UsageReport:
             total[name] += amount
     data = [dict(zip(query.group_by, group, strict=True)) | lines[group] for group in sorted(lines)]
     return UsageReport(start=query.start, end=query.end, group_by=query.group_by, data=data, total=total)
-
-
-def _hour(instant: datetime) -> datetime:
-    return instant.replace(minute=0, second=0, microsecond=0)
-
-
-def _instant(parameters: Mapping[str, str], name: str, default: datetime) -> datetime:
-    text = parameters.get(name)
-    if not text:
-        return default
-    try:
-        instant = datetime.fromisoformat(text)
-        instant = instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
-    except (ValueError, OverflowError) as error:
-        raise BadRequest(f"'{name}' is not an ISO 8601 instant: {text[:50]}", param=name) from error
-    return min(instant, _LATEST)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.core.call_ids import hour_of, mint, opened_at
+from shared.core.call_ids import first_at, hour_of, mint, opened_at
 
 INSTANTS = st.datetimes(datetime(1970, 1, 2), datetime(2600, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - has one
 ENTROPY = st.binary(min_size=10, max_size=10)
@@ -62,3 +62,9 @@ def test_other_entropy_is_another_id() -> None:
 def test_a_text_that_is_no_call_id_raises(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         opened_at(text)
+
+
+@given(INSTANTS, ENTROPY)
+def test_a_span_of_time_is_a_range_of_ids(instant: datetime, entropy: bytes) -> None:
+    whole = instant.replace(microsecond=instant.microsecond // 1000 * 1000)
+    assert first_at(whole) <= mint(instant, entropy) < first_at(whole + timedelta(milliseconds=1))

@@ -1,18 +1,24 @@
 """The answer of GET /usage."""
 
 from datetime import UTC, datetime
+from urllib.parse import urlencode
 
 import msgspec
 import pytest
 
 from shared.core.errors import BadRequest
 from shared.core.ledger import COUNTERS, UsageHour, UsageKey
+from shared.core.parameters import Parameters
 from shared.core.usage_report import GROUPS, UsageQuery, parse_query, report
 
 NOW = datetime(2026, 11, 21, 12, 34, 56, tzinfo=UTC)
 KEY = UsageKey(
     client_id="blue", cost_center="cc", operation="chat.completions", model="m", model_served="m-1", deployment="d"
 )
+
+
+def asked(**parameters: str) -> Parameters:
+    return Parameters.of(urlencode(parameters))
 
 
 def instant(text: str) -> datetime:
@@ -40,14 +46,14 @@ SPANS = {
 
 @pytest.mark.parametrize(("parameters", "start", "end"), SPANS.values(), ids=SPANS.keys())
 def test_a_query_spans_whole_hours(parameters: dict[str, str], start: str, end: str) -> None:
-    query = parse_query(parameters, NOW)
+    query = parse_query(asked(**parameters), NOW)
     assert (query.start, query.end) == (instant(start), instant(end))
     assert query.group_by == ("client_id", "model")
 
 
 def test_a_report_can_be_grouped_by_every_field_of_a_key_and_by_the_hour() -> None:
     assert {"hour", *UsageKey.__struct_fields__} == set(GROUPS)
-    assert parse_query({"group_by": f" {' , '.join(GROUPS)},"}, NOW).group_by == GROUPS
+    assert parse_query(asked(group_by=f" {' , '.join(GROUPS)},"), NOW).group_by == GROUPS
 
 
 BAD = {
@@ -63,7 +69,7 @@ def test_a_query_that_cannot_be_answered_names_its_parameter(
     parameters: dict[str, str], param: str, message: str
 ) -> None:
     with pytest.raises(BadRequest, match=message) as caught:
-        parse_query(parameters, NOW)
+        parse_query(asked(**parameters), NOW)
     assert caught.value.param == param
 
 
