@@ -1,6 +1,6 @@
 # Each target is a line or two; what they do is in devtools/ and pyproject.toml.
 .DEFAULT_GOAL := help
-.PHONY: help install run kql chaos bench test check lock clean
+.PHONY: help install run kql chaos bench test check package lock clean
 
 PYTHON := .venv/bin/python
 COMPILE := UV_SYSTEM_CERTS=true PATH="$$PATH:.local/tools/bin" uv pip compile --universal --python-version 3.13 --generate-hashes --no-header -q
@@ -29,6 +29,9 @@ test: install ## Run all tests
 check: install ## Lint, check the formatting and the types
 	.venv/bin/ruff check . && .venv/bin/ruff format --check .
 	.venv/bin/mypy
+
+package: install ## Build the zip that is deployed, and list what is in it
+	@$(PYTHON) -m devtools.package
 
 lock: install ## Compile requirements*.in to the hashed requirements*.txt
 	$(COMPILE) requirements.in -o requirements.txt

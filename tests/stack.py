@@ -13,7 +13,7 @@ import httpx
 from azure.storage.blob.aio import ContainerClient
 
 from devtools.azurite import Azurite
-from devtools.devhost.client import DevHost
+from devtools.devhost.client import DevHost, Tools
 from devtools.simulator import Simulator
 from shared.core import archive
 from shared.core.archive import ArchivedCall
@@ -114,10 +114,11 @@ async def running(
     document: Mapping[str, Any] | None = None,
     *,
     app: Path = APP,
+    tools: Tools | None = None,
     **settings: str,
 ) -> AsyncIterator[Stack]:
     """Starts the app; parts of a configuration `document`, and further settings, win over the usual ones. `app`: another
-    folder with a function_app.py that is to be hosted."""
+    folder with a function_app.py that is to be hosted. `tools`: what the host runs on, where that is not what the tests do."""
     keys = {client_id: mint(secrets.token_bytes(RANDOM_BYTES)) for client_id in CLIENTS}
     usual = {
         "AzureWebJobsStorage": azurite.connection_string,
@@ -129,7 +130,8 @@ async def running(
         "UPSTREAM_KEY": UPSTREAM_KEY,
     }
     # A message that a killed host had taken comes back after the lease: minutes in Azure, seconds here.
-    async with DevHost.start(app, settings=usual | settings, arguments=("--queue-lease", "3")) as host:
+    arguments = ("--queue-lease", "3")
+    async with DevHost.start(app, settings=usual | settings, arguments=arguments, tools=tools) as host:
         yield Stack(host=host, simulator=simulator, azurite=azurite, prefix=prefix, keys=keys)
 
 

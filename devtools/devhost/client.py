@@ -19,12 +19,21 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from devtools import processes
 
 _ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tools:
+    """What a host runs on: an interpreter, and the folder that holds `devtools`."""
+
+    python: str = sys.executable
+    folder: Path = _ROOT
 
 
 class StartError(Exception):
@@ -34,8 +43,9 @@ class StartError(Exception):
 class DevHost:
     """A host of one app on a port of 127.0.0.1. The port stays the same through `restart` and `kill`."""
 
-    def __init__(self, app_dir: Path, settings: Mapping[str, str], arguments: Sequence[str]) -> None:
+    def __init__(self, app_dir: Path, settings: Mapping[str, str], arguments: Sequence[str], tools: Tools) -> None:
         self._app_dir, self._settings, self._arguments = app_dir.resolve(), dict(settings), list(arguments)
+        self._tools = tools
         self._port = _free_port()
         self._logs = Path(tempfile.mkdtemp(prefix="devhost-"))
         self._child: processes.Child | None = None
@@ -50,13 +60,14 @@ class DevHost:
         *,
         arguments: Sequence[str] = (),
         ready_timeout: float = 60.0,
+        tools: Tools | None = None,
     ) -> AsyncIterator[Self]:
         """Start, wait until it serves, and stop at the end.
 
         settings: added to this process's environment. arguments: further ones of the command line, for this host only.
         ready_timeout: seconds. Raises StartError.
         """
-        host = cls(app_dir, settings or {}, arguments)
+        host = cls(app_dir, settings or {}, arguments, tools or Tools())
         try:
             await host.begin(ready_timeout)
             yield host
@@ -89,10 +100,10 @@ class DevHost:
         self._starts += 1
         self._child = processes.start(
             "devhost",
-            _command(self._port, self._app_dir, self._arguments),
+            self._command(),
             log=self._logs / f"{self._starts:03d}.log",
             env={**os.environ, "PYTHONUNBUFFERED": "1", **self._settings},
-            cwd=self._app_dir if _uses_core_tools() else _ROOT,
+            cwd=self._app_dir if _uses_core_tools() else self._tools.folder,
         )
         await self.wait_until_ready(ready_timeout)
 
@@ -159,6 +170,12 @@ class DevHost:
         assert self._child is not None, "the host was never started"
         return self._child
 
+    def _command(self) -> list[str]:
+        if _uses_core_tools():
+            return ["func", "start", "--port", str(self._port)]
+        own = ["--app", str(self._app_dir), "--port", str(self._port)]
+        return [self._tools.python, "-m", "devtools.devhost", *own, *self._arguments]
+
     def _request(self, method: str, path: str, body: str | None) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)
         try:
@@ -171,13 +188,6 @@ class DevHost:
 
 def _uses_core_tools() -> bool:
     return os.environ.get("TOLLGATE_HOST") == "func"
-
-
-def _command(port: int, app_dir: Path, arguments: Sequence[str]) -> list[str]:
-    if _uses_core_tools():
-        return ["func", "start", "--port", str(port)]
-    own = ["--app", str(app_dir), "--port", str(port)]
-    return [sys.executable, "-m", "devtools.devhost", *own, *arguments]
 
 
 def _free_port() -> int:

@@ -18,7 +18,6 @@ from typing import Any, cast
 from azure.core.exceptions import ResourceExistsError
 from azure.eventhub import EventData, parse_connection_string
 from azure.eventhub.aio import EventHubConsumerClient, PartitionContext
-from azure.eventhub.extensions.checkpointstoreblobaio import BlobCheckpointStore
 from azure.storage.blob.aio import ContainerClient
 
 from devtools.devhost.config import EventHubOptions, connection_string, resolve
@@ -52,6 +51,9 @@ class EventHubListener:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """See Listener."""
+        # Here, and not above: a host on the app's own packages has it not, and apps without Event Hubs need it not.
+        from azure.eventhub.extensions.checkpointstoreblobaio import BlobCheckpointStore
+
         container = ContainerClient.from_connection_string(self._storage, _CONTAINER)
         async with container:
             if not await container.exists():
