@@ -32,11 +32,20 @@ _PREVIEW_PATIENCE_S = 15.0
 
 
 class Answered(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to go on with, or none. Who has it ends its lease."""
+    """The answer to go on with. Who has it ends its lease."""
 
     served: Served
-    response: UpstreamResponse | None
+    response: UpstreamResponse
     lease: Lease
+
+
+class Unanswered(msgspec.Struct, frozen=True, kw_only=True):
+    """No deployment answered, and what the client is told."""
+
+    served: Served
+    error: GatewayError
+    was_sent: bool
+    """Whether any may have begun to work on it: it may be billed."""
 
 
 class _Tried(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,7 +75,7 @@ class Attempting:
         self._now = now
         self._first_byte_timeout_s = first_byte_timeout_s
 
-    async def answered(self, call: Call, pool: Pool, deadline: float) -> Answered:
+    async def answered(self, call: Call, pool: Pool, deadline: float) -> Answered | Unanswered:
         """Asks the pool's deployments in turn. The answer is that of the last one asked, whatever it says.
 
         `deadline` is an instant of the event loop's clock, for the call as a whole.
@@ -93,11 +102,15 @@ class Attempting:
             lease.end()
             lease = following
 
-    def _last(self, pool: Pool, tried: list[_Tried], lease: Lease) -> Answered:
+    def _last(self, pool: Pool, tried: list[_Tried], lease: Lease) -> Answered | Unanswered:
         last = tried[-1]
         attempts = tuple(each.attempt for each in tried)
         if last.response is None:
-            return Answered(served=Served(attempts=attempts, status=UpstreamFailed.status), response=None, lease=lease)
+            lease.end()
+            was_sent = any(each.verdict.reason is not Reason.NOT_REACHED for each in tried)
+            error = UpstreamFailed if was_sent else NoDeploymentAvailable
+            told = error(f"No {_what(pool)} answered.", retry_after_s=self._board.least_wait(pool).seconds)
+            return Unanswered(served=Served(attempts=attempts, status=told.status), error=told, was_sent=was_sent)
         served = Served(
             attempts=attempts,
             status=last.response.status,
@@ -105,15 +118,13 @@ class Attempting:
             headers=last.response.headers,
             asked_usage=last.asked_usage,
             is_failure=last.verdict.action is not Action.ACCEPT,
-            retry_after_s=self._board.least_wait(pool).seconds if last.response.status in (429, 503) else None,
+            retry_after_s=self._board.least_wait(pool).seconds if _may_pass(last) else None,
         )
         return Answered(served=served, response=last.response, lease=lease)
 
     def _all_out(self, pool: Pool) -> NoDeploymentAvailable | RateLimited:
         wait = self._board.least_wait(pool)
-        message = (
-            f"Every deployment of the model '{pool.model.name}' is out for now; try again after the Retry-After time."
-        )
+        message = f"Every {_what(pool)} is out for now; try again after the Retry-After time."
         error = RateLimited if wait.is_rate_limited else NoDeploymentAvailable
         return error(message, retry_after_s=wait.seconds)
 
@@ -155,6 +166,16 @@ class Attempting:
         failure = None if verdict.action is Action.ACCEPT else verdict.reason.value
         attempt = _attempt(lease.target, started_at, self._now(), response.status, failure)
         return _Tried(attempt=attempt, verdict=verdict, response=response, asked_usage=request.asks_usage)
+
+
+def _may_pass(last: _Tried) -> bool:
+    """Whether it is worth the client's while to come again."""
+    status = last.attempt.status or 0
+    return last.verdict.action is Action.TRY_NEXT and (status in (408, 429) or status >= 500)
+
+
+def _what(pool: Pool) -> str:
+    return f"deployment of the model '{pool.model.name}'" if pool.model.name else "upstream"
 
 
 async def _judge(response: UpstreamResponse, now: datetime) -> Verdict:

@@ -18,26 +18,25 @@ import msgspec
 
 from shared import stickiness
 from shared.answering import Answering, Exchange
-from shared.attempting import Attempting
+from shared.attempting import Attempting, Unanswered
 from shared.core import authorization, content_policy, pricing
 from shared.core.accounting import Ending, Served, open_record
 from shared.core.call_ids import mint
 from shared.core.call_record import CallRecord, Outcome
-from shared.core.calls import Call, InboundRequest, begun, understood
+from shared.core.calls import Call, InboundRequest, begun, routed, understood
 from shared.core.configuration import Client, Configuration, Content, Pool, Price
 from shared.core.errors import (
-    REJECTIONS,
     GatewayError,
     NotReady,
     PayloadTooLarge,
     PermissionDenied,
     RequestTimeout,
-    UpstreamFailed,
+    is_rejection,
     to_openai_json,
 )
 from shared.core.headers import Headers, for_client, get, with_limits, with_retry_after
 from shared.core.limits import estimate_tokens
-from shared.core.operations import Route, match
+from shared.core.operations import Route
 from shared.identifying import Identity
 from shared.limits import Admission, Limits
 from shared.objects import Objects
@@ -117,20 +116,22 @@ class Gateway:
             raise NotReady("The gateway's configuration is invalid; /health says why.")
         client = await self._identity.client_of(request.headers, configuration)
         opened_at = self._now()
-        call = begun(
-            mint(opened_at, secrets.token_bytes(10)), opened_at, client, match(request.method, request.path), request
-        )
+        call = begun(mint(opened_at, secrets.token_bytes(10)), opened_at, client, request)
         try:
+            call = routed(call)
             authorization.check_network(client, request.caller_ip)
             authorization.check(client, call.route.operation, forward_unknown=self._settings.forward_unknown)
             if call.route.operation.local:
                 return self._models(configuration.pools, client, call.route)
             call = await self._with_body(call)
+            call = understood(call, call.body)
             pool = await self._pool(configuration, call)
             most = self._most(configuration, call)
             admission = await self._limits.admit(client, tokens=most.tokens, money=most.money)
-        except REJECTIONS as error:
-            self._record_rejection(call, error)
+        except GatewayError as error:
+            if not is_rejection(error):
+                raise
+            self._record_rejection(_with_known_model(call, configuration), error)
             return _with_id(refusal(error, self._limits.headers(client)), call)
         try:
             return _with_id(await self._forward(call, pool, admission, configuration.prices), call)
@@ -143,10 +144,10 @@ class Gateway:
         declared = _declared_bytes(request)
         _check_size(declared, self._settings.max_request_bytes)
         if not operation.passes or declared <= self._settings.replay_bytes:
-            return understood(call, await _read(request, self._settings.max_request_bytes))
+            return msgspec.structs.replace(call, body=await _read(request, self._settings.max_request_bytes))
         is_kept = content_policy.policy_of(call) is Content.FULL and call.client.content_bytes is None
         writer = self._publisher.writer(call.call_id) if is_kept else None
-        return msgspec.structs.replace(understood(call, b""), upload=Upload(request.chunks, declared, writer))
+        return msgspec.structs.replace(call, upload=Upload(request.chunks, declared, writer))
 
     async def _announce(self, call: Call, record: CallRecord) -> None:
         """Returns when it is durable that the call was accepted, if that is to be waited for. Raises NotReady."""
@@ -224,18 +225,20 @@ class Gateway:
             self._limits.settle(admission, tokens=0, money=Decimal(0))
             await self._record_refusal(call, error)
             raise
-        served, response = answered.served, answered.response
-        if response is None:
-            answered.lease.end()
-            self._limits.settle(admission, tokens=None, money=None)  # it may have been billed
+        served = answered.served
+        if isinstance(answered, Unanswered):
+            if answered.was_sent:
+                self._limits.settle(admission, tokens=None, money=None)
+            else:
+                self._limits.settle(admission, tokens=0, money=Decimal(0))
             ending = Ending(outcome=Outcome.UPSTREAM_ERROR, closed_at=self._now(), served=served)
             await self._answering.close(call, record, ending)
-            raise UpstreamFailed(f"No deployment of the model '{call.model}' answered.")
+            raise answered.error
         exchange = Exchange(
             call=call,
             record=record,
             served=served,
-            response=response,
+            response=answered.response,
             lease=answered.lease,
             admission=admission,
             prices=prices,
@@ -260,6 +263,11 @@ def _with_id(answer: Answer, call: Call) -> Answer:
     """The answer to a call that is on the record."""
     headers = (*answer.headers, ("x-tollgate-call-id", call.call_id))
     return msgspec.structs.replace(answer, headers=headers)
+
+
+def _with_known_model(call: Call, configuration: Configuration) -> Call:
+    """A refused call as it is recorded: what it named goes into reports only where it is a model."""
+    return call if call.model in configuration.pools else msgspec.structs.replace(call, model="")
 
 
 def _declared_bytes(request: InboundRequest) -> int:

@@ -9,10 +9,9 @@ import msgspec
 from shared.core.archive import ArchivedCall
 from shared.core.call_ids import mint
 from shared.core.call_record import Attempt, CallRecord, Outcome, UsageSource
-from shared.core.calls import Call, InboundRequest, begun, understood
+from shared.core.calls import Call, InboundRequest, begun, routed, understood
 from shared.core.configuration import Client, Deployment, Target, Upstream, UpstreamKind
 from shared.core.events import Body, Closed, Opened
-from shared.core.operations import match
 from shared.core.usage import TokenUsage
 
 NOON = datetime(2026, 11, 21, 12, 0, 0, 250_000, UTC)
@@ -114,7 +113,7 @@ def inbound(path: str = "/v1/chat/completions", query: str = "", **headers: str)
 def call(body: bytes, request: InboundRequest | None = None) -> Call:
     """What the gateway understands of a request."""
     request = request or inbound()
-    return understood(begun(call_id(), NOON, Client(id="team-blue"), match("POST", request.path), request), body)
+    return understood(routed(begun(call_id(), NOON, Client(id="team-blue"), request)), body)
 
 
 def target(kind: UpstreamKind = UpstreamKind.OPENAI, deployment: str = "gpt-4o", **upstream: str) -> Target:

@@ -68,7 +68,8 @@ def models_of(client: Client, pools: Mapping[str, Pool]) -> ModelList:
 
 
 def _may_use(client: Client, pool: Pool) -> bool:
-    return client.models is None or pool.model.name in client.models
+    """By any of the model's names."""
+    return client.models is None or not {pool.model.name, *pool.model.aliases}.isdisjoint(client.models)
 
 
 def _covers(allowed: str, name: str) -> bool:

@@ -14,7 +14,7 @@ from shared.core import json_text, multipart
 from shared.core.configuration import Client
 from shared.core.errors import BadRequest
 from shared.core.headers import Headers, get
-from shared.core.operations import Form, Route
+from shared.core.operations import Form, Route, match, nowhere
 
 _LONGEST_QUERY = 32_768
 """Bytes. What no HTTP client could send on must not count against an upstream."""
@@ -84,19 +84,30 @@ class _StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
-def begun(call_id: str, opened_at: datetime, client: Client, route: Route, request: InboundRequest) -> Call:
-    """The call in a request whose body is still to be read. Raises BadRequest for a query that is none of the API's."""
-    if len(request.query) > _LONGEST_QUERY:
-        raise BadRequest(f"The query is longer than {_LONGEST_QUERY} bytes.")
+def begun(call_id: str, opened_at: datetime, client: Client, request: InboundRequest) -> Call:
+    """The call in a request of which nothing is understood yet."""
     return Call(
         call_id=call_id,
         opened_at=opened_at,
         client=client,
-        route=route,
-        model=route.model or "",
-        api_version=_query_value(request.query, "api-version"),
+        route=nowhere(request.method),
+        model="",
+        api_version=None,
         request=request,
     )
+
+
+def routed(call: Call) -> Call:
+    """The call once its URL is understood.
+
+    Raises NotFound, MethodNotAllowed; BadRequest for a query that is none of the API's.
+    """
+    request = call.request
+    if len(request.query) > _LONGEST_QUERY:
+        raise BadRequest(f"The query is longer than {_LONGEST_QUERY} bytes.")
+    route = match(request.method, request.path)
+    api_version = _query_value(request.query, "api-version")
+    return msgspec.structs.replace(call, route=route, model=route.model or "", api_version=api_version)
 
 
 def understood(call: Call, body: bytes) -> Call:

@@ -174,7 +174,7 @@ class Policy(_Value, frozen=True, kw_only=True):
     """What a client may do, and how it is dealt with."""
 
     models: tuple[str, ...] | None = None
-    """The models that it may use; None: all."""
+    """The models that it may use, each by any of its names; None: all."""
     operations: tuple[str, ...] | None = None
     """The operations that it may use, by name or by the beginning of one (`files`); None: all."""
     networks: tuple[str, ...] | None = None
@@ -388,6 +388,9 @@ def _unusable_upstreams(document: Document, settings: Mapping[str, str]) -> Iter
         if upstream.auth is UpstreamAuth.KEY and upstream.key is None:
             what = f'upstream {upstream.name!r} has no key: add one as $NAME, a setting, or auth = "identity"'
             yield ("upstreams", index), what
+        if not _unset(upstream.key or "", settings) and not _is_sendable(_fill(upstream.key or "", settings).strip()):
+            what = f"upstream {upstream.name!r} has a key with a character that no header can carry: paste it once more"
+            yield ("upstreams", index, "key"), what
         if not _unset(upstream.url, settings) and not _is_address(_fill(upstream.url, settings)):
             what = f"upstream {upstream.name!r} has the url {upstream.url!r}: write it as https://host, with its path"
             yield ("upstreams", index, "url"), what
@@ -410,6 +413,10 @@ def _unset(text: str, settings: Mapping[str, str]) -> list[str]:
 
 def _fill(text: str, settings: Mapping[str, str]) -> str:
     return _SETTING_REFERENCE.sub(lambda match: settings[match[1]], text)
+
+
+def _is_sendable(key: str) -> bool:
+    return key.isascii() and key.isprintable()
 
 
 def _is_address(url: str) -> bool:

@@ -142,8 +142,9 @@ class NoDeploymentAvailable(GatewayError):
     default_code = "no_deployment_available"
 
 
-REJECTIONS = (PermissionDenied, NotSupported, UnknownOperation, RateLimited, TokenRateLimited, BudgetExhausted)
-"""What is recorded as a refused call, for somebody has to see that it was refused."""
+def is_rejection(error: GatewayError) -> bool:
+    """Whether it is the call that is refused, and not the gateway that failed: somebody has to see that it was."""
+    return error.status < 500 or isinstance(error, NotSupported)
 
 
 class _Detail(msgspec.Struct, frozen=True):

@@ -317,6 +317,11 @@ class Route(msgspec.Struct, frozen=True):
     """The id of the first object that the path names."""
 
 
+def nowhere(method: str) -> Route:
+    """The route of a request whose URL has not been understood, and perhaps never is."""
+    return Route(Operation(name="unknown", method=method, path="", form=Form.ANY), UrlStyle.OPENAI, "")
+
+
 def match(method: str, path: str) -> Route:
     """The route of a request; `path` is raw (percent-encoded). An operation that no row knows is called `unknown`.
 

@@ -239,6 +239,10 @@ IDENTITIES: dict[str, tuple[dict[str, Any], str]] = {
         {"upstreams": [{"name": "east", "kind": "azure", "url": "https://x.example"}]},
         "upstream 'east' has no key: add one as $NAME, a setting, or auth = \"identity\"",
     ),
+    "a key that no header can carry": (
+        {"upstreams": [{"name": "east", "kind": "azure", "url": "https://x.example", "key": "s\u00e9cret"}]},
+        "upstream 'east' has a key with a character that no header can carry: paste it once more",
+    ),
     "an app of two clients, in other letters": (
         {"clients": [{"id": "a", "apps": ["APP-1"]}, {"id": "b", "apps": ["app-1"]}]},
         "app of a client 'app-1' stands 2 times",

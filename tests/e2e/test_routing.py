@@ -137,7 +137,13 @@ async def pools(azurite: Azurite, simulator: Simulator) -> AsyncIterator[Stack]:
     dead = [{"name": "nowhere", "kind": "openai", "url": "http://127.0.0.1:9/v1", "key": "x"}]
     document = {
         "upstreams": upstreams + dead,
-        "deployments": [*deployments, {"name": "dead-nowhere", "model": "dead", "upstream": "nowhere"}],
+        "deployments": [
+            *deployments,
+            *(
+                {"name": f"{model}-nowhere", "model": model, "upstream": "nowhere"}
+                for model in ("dead", "nowhere at all")
+            ),
+        ],
         "models": [{"name": MODELS[name], "retry_unknown": case.retry_unknown} for name, case in CASES.items()],
     }
     async with running(azurite, simulator, "routing", document, TOLLGATE_FIRST_BYTE_TIMEOUT_S="2") as started:
@@ -169,6 +175,7 @@ async def test_faults_are_met_by_rule(pools: Stack, simulator: Simulator, name: 
         simulator.set_fault(f"west:{model}", case.west)
     answer = await post(pools, model, stream=case.stream)
     assert answer.status_code == case.status, answer.text[:300]
+    assert ("retry-after" in answer.headers) is (case.status >= 429 and case.tried[-1][1] != 200)
     if case.code:
         assert (error_of(answer) or {}).get("code") == case.code, answer.text[-300:]
 
@@ -209,3 +216,12 @@ async def test_a_deployment_that_cannot_be_reached_is_passed_over(pools: Stack) 
     assert answer.status_code == 200
     assert [(each.upstream, each.status) for each in record.attempts] == [("nowhere", None), ("west", 200)]
     assert "Connect" in (record.attempts[0].error or "")
+
+
+async def test_where_none_can_be_reached_the_client_is_told_when_to_come_back(pools: Stack) -> None:
+    """Nothing was sent, so nothing may have been billed: 503 and not 502."""
+    answer = await post(pools, "nowhere at all")
+    record = (await pools.archived(answer.headers["x-tollgate-call-id"])).record
+    assert (answer.status_code, (error_of(answer) or {})["code"]) == (503, "no_deployment_available")
+    assert int(answer.headers["retry-after"]) >= 1
+    assert (record.status, record.outcome) == (503, FAILED)
