@@ -4,7 +4,7 @@ Rule: what cannot be read is refused with the parameter's name; nothing is guess
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -53,15 +53,15 @@ class Parameters(msgspec.Struct, frozen=True):
             raise BadRequest(f"'{name}' is a whole number from {least} to {most}; it was '{text[:50]}'.", param=name)
         return int(text)
 
-    def instant(self, name: str, default: datetime) -> datetime:
-        """An ISO 8601 instant, UTC where it names no zone. Raises BadRequest."""
+    def instant(self, name: str, default: datetime, zone: tzinfo = UTC) -> datetime:
+        """An ISO 8601 instant, in UTC; in `zone` where it names none. Raises BadRequest."""
         text = self.text(name)
         if text is None:
             return default
         try:
             # A `+` of a zone that was not escaped arrives as a space.
             instant = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
-            instant = instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+            instant = (instant if instant.tzinfo else instant.replace(tzinfo=zone)).astimezone(UTC)
         except (ValueError, OverflowError) as error:
             raise BadRequest(f"'{name}' is not an ISO 8601 instant: {text[:50]}", param=name) from error
         return min(instant, LATEST)
