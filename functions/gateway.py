@@ -5,8 +5,8 @@ from azurefunctions.extensions.http.fastapi import Request, Response
 
 from functions.web import METHODS, AnswerResponse, inbound
 from shared import wiring
+from shared.answers import Answer, refusal
 from shared.core.errors import GatewayError
-from shared.proxying import Answer, refusal
 
 blueprint = func.Blueprint()
 

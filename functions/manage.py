@@ -23,10 +23,10 @@ from azurefunctions.extensions.http.fastapi import Request, Response
 
 from functions.web import AnswerResponse, inbound
 from shared import wiring
+from shared.answers import Answer, refusal
 from shared.core.errors import GatewayError, MethodNotAllowed, NotFound, Unauthenticated
 from shared.core.headers import Headers, get
 from shared.managing import ClientView, Management
-from shared.proxying import Answer, refusal
 from shared.wiring import Services
 
 blueprint = func.Blueprint()

@@ -17,12 +17,11 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from shared import wiring
+from shared.answers import Answer
 from shared.core.calls import InboundRequest
 from shared.core.errors import BadRequest
 from shared.core.headers import Headers
 from shared.core.networks import caller_ip
-from shared.proxying import Answer
-from shared.relay import Relay
 
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
 """What a route takes that tells a wrong method in the API's own shape; the host's own answer is an empty 404."""
@@ -70,27 +69,27 @@ class AnswerResponse(Response):
     """Sends an Answer, and finishes it even where the client is gone before the first byte."""
 
     def __init__(self, answer: Answer) -> None:
-        body = b"" if isinstance(answer.body, Relay) else answer.body
+        body = answer.body if isinstance(answer.body, bytes) else b""
         super().__init__(body, answer.status)
-        self._relay = answer.body if isinstance(answer.body, Relay) else None
+        self._stream = None if isinstance(answer.body, bytes) else answer.body
         lines = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers]
-        if self._relay is None:
+        if self._stream is None:
             lines.append((b"content-length", str(len(body)).encode()))
         self.raw_headers = lines
 
     @override
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            if self._relay is None:
+            if self._stream is None:
                 await super().__call__(scope, receive, send)
             else:
-                streaming = StreamingResponse(self._relay.chunks(), self.status_code)
+                streaming = StreamingResponse(self._stream.chunks(), self.status_code)
                 streaming.raw_headers = self.raw_headers
                 await streaming(scope, receive, send)
         finally:
             with anyio.CancelScope(shield=True):  # a client that leaves cancels us, but not the end of its call
-                if self._relay is not None:
-                    await self._relay.finish()
+                if self._stream is not None:
+                    await self._stream.finish()
             _forget(scope)
 
 

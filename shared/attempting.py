@@ -6,8 +6,10 @@ fail behind a 200 too. Once the client has got a byte there is no other attempt.
 """
 
 import asyncio
+import contextlib
+import math
 import zlib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 
 import msgspec
@@ -16,11 +18,28 @@ from shared.core.accounting import Served
 from shared.core.call_record import Attempt
 from shared.core.calls import Call
 from shared.core.configuration import Pool, Target
-from shared.core.errors import GatewayError, NoDeploymentAvailable, RateLimited, RequestTimeout, UpstreamFailed
+from shared.core.errors import (
+    ClientGone,
+    GatewayError,
+    NoDeploymentAvailable,
+    RateLimited,
+    RequestTimeout,
+    UpstreamFailed,
+)
 from shared.core.headers import get
 from shared.core.sse import EventSplitter, data_of
 from shared.core.upstream_requests import upstream_request
-from shared.core.verdicts import ANSWERED, BODY_DECIDES, Action, Reason, Verdict, judge_answer, judge_error, judge_event
+from shared.core.verdicts import (
+    ABANDONED,
+    ANSWERED,
+    BODY_DECIDES,
+    Action,
+    Reason,
+    Verdict,
+    judge_answer,
+    judge_error,
+    judge_event,
+)
 from shared.credentials import Credentials
 from shared.health_board import HealthBoard, Lease
 from shared.upstream import UpstreamError, UpstreamResponse, Upstreams
@@ -48,6 +67,31 @@ class Unanswered(msgspec.Struct, frozen=True, kw_only=True):
     """Whether any may have begun to work on it: it may be billed."""
 
 
+class Patience:
+    """How long an answer is waited for, in all: until an instant of the event loop's clock, or until nobody wants one."""
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+        self.is_over = False
+        self._limit: asyncio.Timeout | None = None
+
+    def end(self) -> None:
+        """Nobody waits any more: the attempt under way is given up, and no other made."""
+        self.is_over = True
+        if self._limit:
+            self._limit.reschedule(asyncio.get_running_loop().time())
+
+    @contextlib.asynccontextmanager
+    async def until(self, when: float) -> AsyncIterator[None]:
+        """Raises TimeoutError at the instant `when`, or before it where the patience ends."""
+        async with asyncio.timeout_at(min(when, self.deadline)) as limit:
+            self._limit = limit
+            try:
+                yield
+            finally:
+                self._limit = None
+
+
 class _Tried(msgspec.Struct, frozen=True, kw_only=True):
     """What came of one attempt."""
 
@@ -68,17 +112,18 @@ class Attempting:
         credentials: Credentials,
         now: Callable[[], datetime],
         first_byte_timeout_s: float,
+        idle_timeout_s: float,
     ) -> None:
         self._upstreams = upstreams
         self._board = board
         self._credentials = credentials
         self._now = now
         self._first_byte_timeout_s = first_byte_timeout_s
+        self._idle_timeout_s = idle_timeout_s
 
-    async def answered(self, call: Call, pool: Pool, deadline: float) -> Answered | Unanswered:
+    async def answered(self, call: Call, pool: Pool, patience: Patience) -> Answered | Unanswered:
         """Asks the pool's deployments in turn. The answer is that of the last one asked, whatever it says.
 
-        `deadline` is an instant of the event loop's clock, for the call as a whole.
         Raises NoDeploymentAvailable or RateLimited where none may be asked at all.
         """
         lease = self._board.begin(pool)
@@ -88,12 +133,9 @@ class Attempting:
         names: set[str] = set()
         while True:
             names.add(lease.name)
-            until = min(deadline, asyncio.get_running_loop().time() + self._first_byte_timeout_s)
-            if call.upload:
-                until = deadline  # most of the time is the client's
-            last = await self._ask(call, lease, until, retry_unknown=pool.model.retry_unknown)
+            last = await self._ask(call, lease, patience, retry_unknown=pool.model.retry_unknown)
             tried.append(last)
-            may_repeat = last.verdict.action is Action.TRY_NEXT and call.upload is None
+            may_repeat = last.verdict.action is Action.TRY_NEXT and call.upload is None and not patience.is_over
             following = self._board.begin(pool, names) if may_repeat else None
             if following is None:
                 return self._last(pool, tried, lease)
@@ -109,7 +151,11 @@ class Attempting:
             lease.end()
             was_sent = any(each.verdict.reason is not Reason.NOT_REACHED for each in tried)
             error = UpstreamFailed if was_sent else NoDeploymentAvailable
-            told = error(f"No {_what(pool)} answered.", retry_after_s=self._board.least_wait(pool).seconds)
+            told: GatewayError = error(
+                f"No {_what(pool)} answered.", retry_after_s=self._board.least_wait(pool).seconds
+            )
+            if last.verdict is ABANDONED:
+                told = ClientGone("The client had gone before there was an answer.")
             return Unanswered(served=Served(attempts=attempts, status=told.status), error=told, was_sent=was_sent)
         served = Served(
             attempts=attempts,
@@ -128,13 +174,20 @@ class Attempting:
         error = RateLimited if wait.is_rate_limited else NoDeploymentAvailable
         return error(message, retry_after_s=wait.seconds)
 
-    async def _ask(self, call: Call, lease: Lease, until: float, *, retry_unknown: bool) -> _Tried:
+    def _until(self, call: Call) -> float:
+        """When one deployment must have begun. A client that streams hears comments meanwhile, and so can wait for longer."""
+        if call.upload:
+            return math.inf  # most of the time is the client's
+        timeout_s = self._idle_timeout_s if call.stream else self._first_byte_timeout_s
+        return asyncio.get_running_loop().time() + timeout_s
+
+    async def _ask(self, call: Call, lease: Lease, patience: Patience, *, retry_unknown: bool) -> _Tried:
         started_at = self._now()
         response = None
         try:
             credential = await self._credentials.current(lease.target.upstream)
             request = upstream_request(call, lease.target, credential)
-            async with asyncio.timeout_at(until):
+            async with patience.until(self._until(call)):
                 response = await self._upstreams.send(request)
                 first_byte_at = self._now()
                 verdict = await _judge(response, first_byte_at)
@@ -142,20 +195,12 @@ class Attempting:
             lease.end()
             raise
         except (UpstreamError, TimeoutError) as error:
-            if (
-                isinstance(error, TimeoutError)
-                and call.upload
-                and call.upload.passed_bytes < call.upload.declared_bytes
-            ):
-                lease.end()  # it was the client that kept the deployment waiting
-                raise RequestTimeout("The upload did not come on in time.") from error
             if response:
                 await response.close()
-            sent, reason = (error.sent, error.reason) if isinstance(error, UpstreamError) else (True, "timed out")
-            verdict = judge_error(
-                sent=sent, retry_unknown=retry_unknown or call.route.operation.method in ("GET", "DELETE")
-            )
-            lease.judged(verdict)
+            if patience.is_over:
+                verdict, reason = ABANDONED, ABANDONED.reason.value  # of which the deployment is to learn nothing
+            else:
+                verdict, reason = _judge_failure(call, lease, error, retry_unknown=retry_unknown)
             return _Tried(attempt=_attempt(lease.target, started_at, self._now(), None, reason), verdict=verdict)
         waited = first_byte_at - started_at
         lease.judged(verdict, headers=response.headers, first_byte_ms=waited.total_seconds() * 1000)
@@ -166,6 +211,24 @@ class Attempting:
         failure = None if verdict.action is Action.ACCEPT else verdict.reason.value
         attempt = _attempt(lease.target, started_at, self._now(), response.status, failure)
         return _Tried(attempt=attempt, verdict=verdict, response=response, asked_usage=request.asks_usage)
+
+
+def _judge_failure(
+    call: Call, lease: Lease, error: UpstreamError | TimeoutError, *, retry_unknown: bool
+) -> tuple[Verdict, str]:
+    """The verdict on an attempt without an answer, and why there is none.
+
+    Raises RequestTimeout where it was the client that kept the deployment waiting.
+    """
+    sent, reason = (error.sent, error.reason) if isinstance(error, UpstreamError) else (True, "timed out")
+    upload = call.upload
+    if isinstance(error, TimeoutError) and upload and upload.passed_bytes < upload.declared_bytes:
+        lease.end()
+        raise RequestTimeout("The upload did not come on in time.") from error
+    may_repeat = retry_unknown or call.route.operation.method in ("GET", "DELETE")
+    verdict = judge_error(sent=sent, retry_unknown=may_repeat)
+    lease.judged(verdict)
+    return verdict, reason
 
 
 def _may_pass(last: _Tried) -> bool:

@@ -7,58 +7,49 @@ way leaves an entry behind, and what cannot be recorded is not billed. The price
 
 import asyncio
 import logging
-import math
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
 from shared import stickiness
 from shared.answering import Answering, Exchange
-from shared.attempting import Attempting, Unanswered
+from shared.answers import JSON, Answer, refusal
+from shared.attempting import Attempting, Patience, Unanswered
 from shared.core import authorization, content_policy, pricing
 from shared.core.accounting import Ending, Served, open_record
 from shared.core.call_ids import mint
 from shared.core.call_record import CallRecord, Outcome
 from shared.core.calls import Call, InboundRequest, begun, routed, understood
-from shared.core.configuration import Client, Configuration, Content, Pool, Price
+from shared.core.configuration import Client, Configuration, Content, OnDisconnect, Pool, Price
 from shared.core.errors import (
+    ClientGone,
     GatewayError,
     NotReady,
     PayloadTooLarge,
     PermissionDenied,
     RequestTimeout,
     is_rejection,
-    to_openai_json,
 )
-from shared.core.headers import Headers, for_client, get, with_limits, with_retry_after
+from shared.core.headers import for_client, get, with_limits, with_retry_after
 from shared.core.limits import estimate_tokens
 from shared.core.operations import Route
 from shared.identifying import Identity
 from shared.limits import Admission, Limits
 from shared.objects import Objects
 from shared.publishing import Publisher
-from shared.relay import Relay
 from shared.settings import Settings
 from shared.transports import TransportDown
 from shared.uploading import Upload
+from shared.waiting import EVENT_STREAM, Waiting
 
 _log = logging.getLogger(__name__)
 _BODY_PATIENCE_S = 30.0
 _SLOWEST_BODY = 16 * 1024
 """Bytes a second that a request body has to come at, once that patience is over."""
-_JSON: Headers = (("content-type", "application/json"),)
-
-
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What the client gets: a whole body, or a relay to read from and to finish."""
-
-    status: int
-    headers: Headers
-    body: bytes | Relay
 
 
 class _Most(msgspec.Struct, frozen=True):
@@ -102,8 +93,12 @@ class Gateway:
 
     async def handle(self, request: InboundRequest) -> Answer:
         """The answer to a request; every error becomes one."""
+        return await self._told(self._serve(request))
+
+    async def _told(self, serving: Awaitable[Answer]) -> Answer:
+        """What comes of it, or the error that comes of it."""
         try:
-            return await self._serve(request)
+            return await serving
         except GatewayError as error:
             return refusal(error)
         except Exception:  # noqa: BLE001 - a defect of ours must still be told in the API's own shape
@@ -133,10 +128,7 @@ class Gateway:
                 raise
             self._record_rejection(_with_known_model(call, configuration), error)
             return _with_id(refusal(error, self._limits.headers(client)), call)
-        try:
-            return _with_id(await self._forward(call, pool, admission, configuration.prices), call)
-        except GatewayError as error:
-            return _with_id(refusal(error), call)
+        return _with_id(await self._told(self._forward(call, pool, admission, configuration.prices)), call)
 
     async def _with_body(self, call: Call) -> Call:
         """The call with its body: here, or to pass through where it is large and nothing in it has to be read."""
@@ -185,7 +177,7 @@ class Gateway:
         else:
             authorization.pool_of(client, pools, route.object_id)
             models = authorization.ModelObject(id=route.object_id)
-        return Answer(status=200, headers=_JSON, body=msgspec.json.encode(models))
+        return Answer(status=200, headers=JSON, body=msgspec.json.encode(models))
 
     async def _pool(self, configuration: Configuration, call: Call) -> Pool:
         """Where the call may go. Raises NotFound, BadRequest."""
@@ -213,14 +205,35 @@ class Gateway:
 
     async def _forward(self, call: Call, pool: Pool, admission: Admission, prices: Sequence[Price]) -> Answer:
         record = content_policy.limited(call, open_record(call))
-        deadline = asyncio.get_running_loop().time() + self._settings.deadline_s
+        patience = Patience(asyncio.get_running_loop().time() + self._settings.deadline_s)
         try:
             await self._announce(call, record)
         except NotReady:
             self._limits.settle(admission, tokens=0, money=Decimal(0))
             raise
+        forwarded = self._forwarded(call, record, pool, admission, prices, patience)
+        return await (self._in_time(call, self._told(forwarded), patience) if call.stream else forwarded)
+
+    async def _in_time(self, call: Call, answering: Coroutine[Any, Any, Answer], patience: Patience) -> Answer:
+        """The answer or, where the platform would take the silence for a call that hangs, a stream that begins without it."""
+        answer = asyncio.create_task(answering)
+        if (await asyncio.wait((answer,), timeout=self._settings.heartbeat_s))[0]:
+            return answer.result()
+        drain_s = self._settings.drain_timeout_s if call.client.on_disconnect is OnDisconnect.DRAIN else 0
+        waiting = Waiting(answer, patience.end, heartbeat_s=self._settings.heartbeat_s, drain_s=drain_s)
+        return Answer(status=200, headers=(*EVENT_STREAM, *self._limits.headers(call.client)), body=waiting)
+
+    async def _forwarded(
+        self,
+        call: Call,
+        record: CallRecord,
+        pool: Pool,
+        admission: Admission,
+        prices: Sequence[Price],
+        patience: Patience,
+    ) -> Answer:
         try:
-            answered = await self._attempting.answered(call, pool, deadline)
+            answered = await self._attempting.answered(call, pool, patience)
         except GatewayError as error:  # nobody was asked
             self._limits.settle(admission, tokens=0, money=Decimal(0))
             await self._record_refusal(call, error)
@@ -231,7 +244,9 @@ class Gateway:
                 self._limits.settle(admission, tokens=None, money=None)
             else:
                 self._limits.settle(admission, tokens=0, money=Decimal(0))
-            ending = Ending(outcome=Outcome.UPSTREAM_ERROR, closed_at=self._now(), served=served)
+            is_gone = isinstance(answered.error, ClientGone)
+            outcome = Outcome.CLIENT_CLOSED if is_gone else Outcome.UPSTREAM_ERROR
+            ending = Ending(outcome=outcome, closed_at=self._now(), served=served, error=answered.error.message)
             await self._answering.close(call, record, ending)
             raise answered.error
         exchange = Exchange(
@@ -242,21 +257,13 @@ class Gateway:
             lease=answered.lease,
             admission=admission,
             prices=prices,
-            deadline=deadline,
+            deadline=patience.deadline,
         )
         body = await self._answering.answer(exchange)
         headers = with_limits(for_client(served.headers), self._limits.headers(call.client))
         if served.retry_after_s is not None:
             headers = with_retry_after(headers, served.retry_after_s)
         return Answer(status=served.status, headers=headers, body=body)
-
-
-def refusal(error: GatewayError, more: Headers = ()) -> Answer:
-    """An error as a client gets it, with `more` headers."""
-    headers = (*_JSON, *more)
-    if error.retry_after_s is not None:
-        headers += (("retry-after", str(math.ceil(error.retry_after_s))),)
-    return Answer(status=error.status, headers=headers, body=to_openai_json(error))
 
 
 def _with_id(answer: Answer, call: Call) -> Answer:

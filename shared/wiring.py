@@ -153,6 +153,7 @@ async def _make() -> Services:
             credentials=Credentials(now),
             now=now,
             first_byte_timeout_s=settings.first_byte_timeout_s,
+            idle_timeout_s=settings.idle_timeout_s,
         ),
         publisher=Publisher(
             transport,

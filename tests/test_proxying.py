@@ -7,10 +7,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from shared.answers import Answer
 from shared.core.configuration import Client, parse
 from shared.core.errors import NoDeploymentAvailable
 from shared.limits import Limits
-from shared.proxying import Answer, Gateway
+from shared.proxying import Gateway
 from shared.settings import read_settings
 from shared.transports import TransportDown
 from tests.examples import NOON, inbound

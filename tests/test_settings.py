@@ -8,7 +8,7 @@ from shared.settings import SETTINGS, Settings, SettingsInvalid, read_settings
 
 def test_nothing_set_gives_the_defaults() -> None:
     settings = read_settings({})
-    assert (settings.storage, settings.prefix, settings.idle_timeout_s) == ("", "tollgate", 220.0)
+    assert (settings.storage, settings.prefix, settings.idle_timeout_s) == ("", "tollgate", 900.0)
 
 
 def test_an_empty_value_is_a_missing_one() -> None:

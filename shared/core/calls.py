@@ -4,6 +4,7 @@ Rule: values only. No more of a body is read than routing, limits and usage need
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Protocol
 from urllib.parse import unquote_plus
@@ -18,6 +19,8 @@ from shared.core.operations import Form, Route, match, nowhere
 
 _LONGEST_QUERY = 32_768
 """Bytes. What no HTTP client could send on must not count against an upstream."""
+
+_TRUE = ("true", "True", "1")
 
 type Fields = Mapping[str, msgspec.Raw]
 """A JSON object's fields, each as it stands in the body."""
@@ -121,7 +124,7 @@ def understood(call: Call, body: bytes) -> Call:
     return msgspec.structs.replace(
         call,
         model=model if operation.names_model else "",
-        stream=bool(field(fields, "stream", bool)),
+        stream=_streams(call, body, fields),
         stores=_stores(operation.stores, field(fields, "store", bool)),
         wants_usage=bool(options and options.include_usage),
         most_output=_most_output(fields),
@@ -159,6 +162,18 @@ def _named_model(form: Form, request: InboundRequest, body: bytes, fields: Field
         part = model_part(body, request)
         return part.value if part else None
     return field(fields, "model", str)
+
+
+def _streams(call: Call, body: bytes, fields: Fields) -> bool:
+    """Whether a stream of events is asked for: by a field, also of a form, or in the query of what is only read."""
+    operation, request = call.route.operation, call.request
+    if operation.form is Form.JSON:
+        return bool(field(fields, "stream", bool))
+    if operation.form is Form.MULTIPART and operation.names_model:
+        with suppress(UnicodeDecodeError):
+            part = multipart.find(body, get(request.headers, "content-type") or "", "stream")
+            return part is not None and part.value.lower() in _TRUE
+    return operation.method == "GET" and _query_value(request.query, "stream") in _TRUE
 
 
 def _json_fields(body: bytes, *, required: bool) -> Fields:

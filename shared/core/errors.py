@@ -14,6 +14,7 @@ GatewayError
 ├── PayloadTooLarge       413  more than the configured limit
 ├── RateLimited           429  more requests than the client may make in a minute
 ├── TokenRateLimited      429  more tokens than the client may use in a minute
+├── ClientGone            499  nobody is there any more to be told (as nginx has it)
 ├── NotSupported          501  nothing that this gateway can do
 ├── UpstreamFailed        502  a deployment gave no usable answer
 ├── NotReady              503  the gateway's own configuration or storage is at fault
@@ -120,6 +121,11 @@ class BudgetExhausted(GatewayError):
     status = 403
     type = "insufficient_quota"
     default_code = "insufficient_quota"
+
+
+class ClientGone(GatewayError):
+    status = 499
+    default_code = "client_closed_request"
 
 
 class NotSupported(GatewayError):

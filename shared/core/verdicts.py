@@ -56,6 +56,8 @@ class Reason(StrEnum):
     """The request was never sent."""
     OUTCOME_UNKNOWN = "outcome_unknown"
     """It was sent and nothing, or not all, came back: it may be billed."""
+    ABANDONED = "abandoned"
+    """The client had gone, and nobody waited any more. Of the deployment it says nothing."""
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -86,10 +88,12 @@ _TABLE = {
         (Reason.UNEXPLAINED, Action.TRY_NEXT, False, None),
         (Reason.NOT_REACHED, Action.TRY_NEXT, True, None),
         (Reason.OUTCOME_UNKNOWN, Action.GIVE_UP, True, None),
+        (Reason.ABANDONED, Action.GIVE_UP, False, None),
     )
 }
 
 ANSWERED = _TABLE[Reason.ANSWERED]
+ABANDONED = _TABLE[Reason.ABANDONED]
 
 _BLAME = {
     "content_filter": Reason.REFUSED,
