@@ -9,10 +9,10 @@ from azurefunctions.extensions.http.fastapi import Request, Response
 from functions.reading import Asked, read
 from functions.web import METHODS, AnswerResponse, json_response
 from shared import wiring
+from shared.answers import Answer
 from shared.core.csv_text import csv_line
 from shared.core.headers import get
 from shared.core.usage_report import PARAMETERS, Figures, Report, UsageQuery, flat, parse_query
-from shared.proxying import Answer
 from shared.usage_rows import rows_of
 
 blueprint = func.Blueprint()
