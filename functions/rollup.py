@@ -5,6 +5,7 @@ from datetime import timedelta
 import azure.functions as func
 
 from shared import rollup, wiring
+from shared.chains import chain_hours
 from shared.publishing import SPILL
 
 blueprint = func.Blueprint()
@@ -23,6 +24,7 @@ async def roll_up_usage(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the
         parts.shelf.deliver(SPILL, recorder.record_lines),
         recorder.drain(),
         rollup.run(parts.ledger, parts.usage, recorder.recover, now=wiring.now(), incomplete_after=overdue),
+        chain_hours(parts.ledger, parts.chains, now=wiring.now()),
         parts.limits_table.sweep(wiring.now()),
     ):
         try:

@@ -87,8 +87,8 @@ class Answering:
         """Makes the end of a call durable. Raises NotReady where that cannot be had."""
         closed = ArchivedCall(record=close_record(call, record, ending), request=call.body, response=ending.response)
         try:
-            if call.upload and await call.upload.finish(closed.record, ending.response):
-                await self._publisher.archived(closed.record)
+            if call.upload and (digest := await call.upload.finish(closed.record, ending.response)):
+                await self._publisher.archived(closed.record, digest)
             else:
                 await self._publisher.closed(kept(call, closed))
         except (TransportDown, AzureError) as error:

@@ -64,30 +64,29 @@ class Publisher:
     async def closed(self, call: ArchivedCall) -> None:
         """Tells that a call has ended. Raises TransportDown where that may not have been kept."""
         size = len(call.request) + len(call.response)
-        if size > self._sizes.claim_check_bytes and await self._archived(call, size):
-            await self.archived(call.record)
+        if size > self._sizes.claim_check_bytes and (digest := await self._archived(call, size)):
+            await self.archived(call.record, digest)
             return
         line = encode(Closed.of(call))
         limit = self._transport.max_message_bytes
         await self._publish([line] if len(line) <= limit else [encode(chunk) for chunk in split(call, limit)])
 
-    async def _archived(self, call: ArchivedCall, size: int) -> bool:
-        """Whether the archive took the call. Where it did not, the transport still may."""
+    async def _archived(self, call: ArchivedCall, size: int) -> str | None:
+        """The digest under which the archive took the call. Where it did not, the transport still may."""
         try:
             async with asyncio.timeout(_PATIENCE_S + size / _SLOWEST_BYTES_PER_S):
-                await self._archive.put(call)
+                return await self._archive.put(call)
         except (AzureError, TimeoutError) as error:
             _log.warning("large call not archived ahead", extra={"call_id": call.record.call_id, "reason": repr(error)})
-            return False
-        return True
+            return None
 
     def writer(self, call_id: str) -> ArchiveWriter:
         """Where a body is kept that is too large to be published, while it passes; then tell that it is `archived`."""
         return self._archive.writer(call_id)
 
-    async def archived(self, record: CallRecord) -> None:
-        """Tells that a call has ended which is in the archive already. Raises TransportDown."""
-        await self._publish([encode(Closed(record=record))])
+    async def archived(self, record: CallRecord, sha256: str) -> None:
+        """Tells that a call has ended which is in the archive already, with that digest of its head. Raises TransportDown."""
+        await self._publish([encode(Closed(record=record, archive_sha256=sha256))])
 
     async def _publish(self, lines: Sequence[bytes]) -> None:
         size = sum(map(len, lines))

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import msgspec
 from azure.core.exceptions import AzureError, HttpResponseError
 
+from shared.core.archive import digest_of
+from shared.core.archive import encode as encode_call
 from shared.core.events import Chunk, Closed, Record, Undecodable, decode, encode, unpack
 from shared.quarantine import Quarantine
 from shared.shelf import Shelf
@@ -46,7 +48,7 @@ class Recorder(msgspec.Struct, frozen=True, kw_only=True):
             if isinstance(event, Chunk):
                 chunks.setdefault((event.call_id, event.sha256), []).append(event)
             else:
-                records.append(event)
+                records.append(_with_digest(event))
         for pieces in chunks.values():
             records.extend(await self._joined(pieces))
         await self._keep(records)
@@ -66,7 +68,12 @@ class Recorder(msgspec.Struct, frozen=True, kw_only=True):
             for piece in pieces:
                 await self._set_aside(encode(piece), repr(failure))
             return ()
-        return () if call is None else (Closed(record=call.record),)
+        return () if call is None else await self._archived(call.record.call_id)
+
+    async def _archived(self, call_id: str) -> Sequence[Closed]:
+        """The call as it is archived, without its bodies; nothing where it is not."""
+        head = await self.archive.head(call_id)
+        return () if head is None else (Closed(record=head.header.record, archive_sha256=head.sha256),)
 
     async def _keep(self, records: Sequence[Record]) -> None:
         failures: list[Exception] = []
@@ -87,11 +94,9 @@ class Recorder(msgspec.Struct, frozen=True, kw_only=True):
 
         A call that is archived ahead of its event gets no further where the gateway dies in between.
         """
-        record = await self.archive.record(call_id)
-        if record is None:
-            return False
-        await self._keep([Closed(record=record)])
-        return True
+        closed = await self._archived(call_id)
+        await self._keep(closed)
+        return bool(closed)
 
     async def drain(self) -> int:
         """Hands every sink what it did not take before, until it fails again. Returns how many blobs were delivered."""
@@ -115,6 +120,13 @@ class Recorder(msgspec.Struct, frozen=True, kw_only=True):
     async def _set_aside(self, line: bytes, reason: str) -> None:
         await self.quarantine.put(line, reason)
         _log.warning("event quarantined", extra={"reason": reason, "bytes": len(line)})
+
+
+def _with_digest(event: Record) -> Record:
+    """The event with the digest of what will be archived of it: the ledger has it from here, and not from the archive."""
+    if not isinstance(event, Closed) or (call := event.call) is None:
+        return event
+    return msgspec.structs.replace(event, archive_sha256=digest_of(encode_call(call)))
 
 
 async def _write(sink: Sink, records: Sequence[Record]) -> tuple[Sequence[Record], Exception | None]:

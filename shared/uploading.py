@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 
 from azure.core.exceptions import AzureError
 
-from shared.core.archive import head_of
+from shared.core.archive import Extent, digest_of, head_of
 from shared.core.call_record import CallRecord
 from shared.core.errors import NotReady
 from shared.sinks.archive import ArchiveWriter
@@ -50,12 +50,13 @@ class Upload:
         if block:
             await self._stage(bytes(block))
 
-    async def finish(self, record: CallRecord, response: bytes) -> bool:
-        """Completes the archived call. False where the body is not kept. Raises AzureError."""
+    async def finish(self, record: CallRecord, response: bytes) -> str | None:
+        """Completes the archived call. The digest of its head; None where the body is not kept. Raises AzureError."""
         if self._writer is None:
-            return False
-        await self._writer.finish(head_of(record, self.passed_bytes, len(response)), response)
-        return True
+            return None
+        head = head_of(record, Extent(self.passed_bytes, self.sha256), Extent.of(response))
+        await self._writer.finish(head, response)
+        return digest_of(head)
 
     async def _stage(self, block: bytes) -> None:
         assert self._writer

@@ -5,10 +5,11 @@ where that failed; so a wrong setting or a storage account that is away shows on
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from random import random
@@ -17,11 +18,14 @@ from typing import Any, Protocol
 
 import msgspec
 from azure.core.exceptions import AzureError
+from azure.data.tables.aio import TableClient
+from azure.storage.blob.aio import ContainerClient
 from azure.storage.queue.aio import QueueServiceClient
 
 from shared import storage
 from shared.attempting import Attempting
 from shared.call_search import CallSearch
+from shared.chains import Chains
 from shared.clients import ClientTable, Directory
 from shared.configuration_source import ConfigurationSource, origin_of
 from shared.core import keys
@@ -55,6 +59,25 @@ _MOST_WAITING_BYTES = 64 * 1024 * 1024
 """Of events that wait to be sent, in one process."""
 
 
+class Stores(msgspec.Struct, frozen=True, kw_only=True):
+    """The parts that keep calls, and clients, in the Storage account."""
+
+    account: storage.Account
+    shelf: Shelf
+    archive: Archive
+    quarantine: Quarantine
+    ledger: Ledger
+    usage: UsageTable
+    chains: Chains
+    clients: ClientTable
+    recorder: Recorder
+
+    @property
+    def parts(self) -> tuple["_Part", ...]:
+        """Those that have to be prepared."""
+        return (self.shelf, self.archive, self.quarantine, self.ledger, self.usage, self.chains, self.clients)
+
+
 class Services(msgspec.Struct, frozen=True, kw_only=True):
     """Every part, ready for use."""
 
@@ -70,6 +93,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     recorder: Recorder
     ledger: Ledger
     usage: UsageTable
+    chains: Chains
     calls: CallSearch
     objects: Objects
     limits: Limits
@@ -124,20 +148,15 @@ async def services() -> Services:
 async def _make() -> Services:
     settings = read_settings(os.environ)
     account = storage.connect(settings)
-    blobs, tables = account.blobs, account.tables
+    tables, stores = account.tables, _stores(settings, account)
+    archive, shelf = stores.archive, stores.shelf
     transport = _transport(settings, account.queues)
-    shelf = Shelf(blobs.get_container_client(f"{settings.prefix}-shelf"), now)
-    archive = Archive(blobs.get_container_client(f"{settings.prefix}-archive"))
-    quarantine = Quarantine(blobs.get_container_client(f"{settings.prefix}-quarantine"))
-    ledger = Ledger(tables.get_table_client(f"{settings.prefix}Ledger"))
     objects = Objects(tables.get_table_client(f"{settings.prefix}Objects"), now)
-    usage = UsageTable(tables.get_table_client(f"{settings.prefix}Usage"))
     limits_table = LimitsTable(tables.get_table_client(f"{settings.prefix}Limits"))
     limits = Limits(limits_table, instance=secrets.token_hex(4), now=now, allow_when_down=settings.allow_unchecked)
-    clients = ClientTable(tables.get_table_client(f"{settings.prefix}Clients"))
-    source = ConfigurationSource(origin_of(settings.configuration, blobs), os.environ, now)
-    directory = Directory(clients, source, now)
-    await _prepare((transport, shelf, archive, quarantine, ledger, objects, usage, clients, limits_table), account)
+    source = ConfigurationSource(origin_of(settings.configuration, account.blobs), os.environ, now)
+    directory = Directory(stores.clients, source, now)
+    await _prepare((*stores.parts, transport, objects, limits_table), account)
     await source.refresh()
     await directory.refresh()
 
@@ -174,15 +193,55 @@ async def _make() -> Services:
         following=asyncio.create_task(_follow(directory, tokens, settings.refresh_s)),
         transport=transport,
         shelf=shelf,
-        recorder=Recorder(
-            archive=archive, sinks=(archive, ledger, *_explorer(settings, archive)), quarantine=quarantine, shelf=shelf
-        ),
-        ledger=ledger,
-        usage=usage,
+        recorder=stores.recorder,
+        ledger=stores.ledger,
+        usage=stores.usage,
+        chains=stores.chains,
         calls=CallSearch(tables.get_table_client(f"{settings.prefix}Ledger")),
         objects=objects,
         limits=limits,
         limits_table=limits_table,
+    )
+
+
+@contextlib.asynccontextmanager
+async def stores(environ: Mapping[str, str]) -> AsyncIterator[Stores]:
+    """The parts that keep, for a command, without a gateway. Raises SettingsInvalid, NotReady."""
+    settings = read_settings(environ)
+    account = storage.connect(settings)
+    made = _stores(settings, account)
+    await _prepare(made.parts, account)
+    try:
+        yield made
+    finally:
+        await account.close()
+
+
+def _stores(settings: Settings, account: storage.Account) -> Stores:
+    def container(name: str) -> ContainerClient:
+        return account.blobs.get_container_client(f"{settings.prefix}-{name}")
+
+    def table(name: str) -> TableClient:
+        return account.tables.get_table_client(f"{settings.prefix}{name}")
+
+    shelf, archive, quarantine = (
+        Shelf(container("shelf"), now),
+        Archive(container("archive")),
+        Quarantine(container("quarantine")),
+    )
+    ledger = Ledger(table("Ledger"))
+    return Stores(
+        account=account,
+        shelf=shelf,
+        archive=archive,
+        quarantine=quarantine,
+        ledger=ledger,
+        usage=UsageTable(table("Usage")),
+        chains=Chains(container("chains")),
+        clients=ClientTable(table("Clients")),
+        recorder=Recorder(
+            archive=archive, sinks=(archive, ledger, *_explorer(settings, archive)), quarantine=quarantine, shelf=shelf
+        ),
     )
 
 

@@ -33,7 +33,7 @@ def prefix() -> str:
 async def storage(azurite: Azurite, prefix: str) -> AsyncIterator[Storage]:
     """The parts that keep, ready and empty."""
     async with storage_at(azurite.connection_string, prefix) as parts:
-        for part in (parts.archive, parts.ledger, parts.usage, parts.quarantine, parts.shelf):
+        for part in (parts.archive, parts.ledger, parts.usage, parts.quarantine, parts.shelf, parts.chains):
             await part.prepare()
         yield parts
 

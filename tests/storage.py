@@ -9,6 +9,7 @@ from azure.data.tables.aio import TableServiceClient
 from azure.storage.blob.aio import BlobServiceClient
 
 from devtools.azurite import Ports, connection_string
+from shared.chains import Chains
 from shared.core.events import Record
 from shared.core.ledger import Span, UsageEntry, UsageHour
 from shared.quarantine import Quarantine
@@ -29,6 +30,7 @@ class Storage:
     usage: UsageTable
     quarantine: Quarantine
     shelf: Shelf
+    chains: Chains
 
     async def entry(self, event: Record) -> UsageEntry:
         """The call's ledger line."""
@@ -68,7 +70,8 @@ async def storage_at(connection: str, prefix: str, **options: int) -> AsyncItera
             usage=UsageTable(tables.get_table_client(f"{prefix}Usage")),
             quarantine=Quarantine(blobs.get_container_client(f"{prefix}-quarantine")),
             shelf=Shelf(blobs.get_container_client(f"{prefix}-shelf"), lambda: datetime.now(UTC)),
+            chains=Chains(blobs.get_container_client(f"{prefix}-chains")),
         )
         yield parts
-        for part in (parts.archive, parts.ledger, parts.usage, parts.quarantine, parts.shelf):
+        for part in (parts.archive, parts.ledger, parts.usage, parts.quarantine, parts.shelf, parts.chains):
             await part.close()

@@ -8,7 +8,7 @@ import pytest
 from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoundError, ServiceRequestError
 
 from shared.core.archive import ArchivedCall
-from shared.core.events import Closed, Record, decode, encode, split
+from shared.core.events import Chunk, Closed, Event, Record, decode, encode, split
 from shared.recording import Recorder, outbox
 from shared.sinks import Sink
 from tests.examples import archived, call_id, closed, opened
@@ -16,7 +16,7 @@ from tests.storage import Storage
 
 
 class ListSink:
-    """A sink that keeps in memory, or is away."""
+    """A sink that keeps in memory, but for the digests, or is away."""
 
     def __init__(self, name: str = "list", failure: Exception | None = None) -> None:
         self.name = name
@@ -26,7 +26,10 @@ class ListSink:
     async def write(self, events: Sequence[Record], /) -> None:
         if self._failure:
             raise self._failure
-        self.events += events
+        self.events += [
+            msgspec.structs.replace(event, archive_sha256=None) if isinstance(event, Closed) else event
+            for event in events
+        ]
 
     async def prepare(self) -> None:
         raise NotImplementedError
@@ -35,10 +38,27 @@ class ListSink:
         raise NotImplementedError
 
 
+def call_id_of(event: Event) -> str:
+    return event.call_id if isinstance(event, Chunk) else event.record.call_id
+
+
 def recorder(storage: Storage, *sinks: Sink) -> Recorder:
     """With the sinks that are named, or the archive and the ledger."""
     kept = sinks or (storage.archive, storage.ledger)
     return Recorder(archive=storage.archive, sinks=kept, quarantine=storage.quarantine, shelf=storage.shelf)
+
+
+async def test_the_ledger_has_the_digest_of_what_is_archived(storage: Storage) -> None:
+    """Whether the call came in one message, in chunks, ahead of its event, or not before somebody looked for it."""
+    await recorder(storage).record([encode(closed(1)), *chunk_lines(LARGE)])
+    ahead = await storage.archive.put(archived(2))
+    await recorder(storage).record([encode(Closed(record=archived(2).record, archive_sha256=ahead))])
+    await storage.archive.put(archived(3))
+    assert await recorder(storage).recover(call_id(3))
+    for number in (1, 2, 3, 7):
+        head = await storage.archive.head(call_id(number))
+        assert head is not None
+        assert (await storage.entry(closed(number))).archive_sha256 == head.sha256
 
 
 async def test_every_event_of_every_message_reaches_every_sink_in_order(storage: Storage) -> None:
@@ -234,7 +254,7 @@ async def test_one_record_that_a_sink_cannot_take_takes_no_other_with_it(storage
     assert await recording.drain() == 1
     assert await storage.shelf.waiting(outbox(sink)) == 0
     kept = await storage.quarantined()
-    assert [decode(line) for line in kept] == [closed(2)]
+    assert [call_id_of(decode(line)) for line in kept] == [call_id(2)]
     (reason,) = kept.values()
     assert reason.startswith("picky: ")
 

@@ -1,4 +1,4 @@
-"""`python -m devtools.chaos [--calls 500] [--seed 7] [--transport storage-queue|event-hubs]`; exits 1 on a difference."""
+"""`python -m devtools.chaos [--calls 500] [--seed 7] [--faults 30] [--transport event-hubs]`; exits 1 on a difference."""
 
 import argparse
 import asyncio
@@ -37,10 +37,11 @@ def _main() -> int:
     parser = argparse.ArgumentParser(prog="python -m devtools.chaos", description="Break everything, lose nothing.")
     parser.add_argument("--calls", type=int, default=500)
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--faults", type=int, help="default: one for each 16 calls; each takes some seconds")
     parser.add_argument("--transport", type=Transport, choices=list(Transport), default=Transport.STORAGE_QUEUE)
     parser.add_argument("--log", type=Path, help="where to keep what the host printed")
     given = parser.parse_args()
-    result = asyncio.run(run(given.calls, given.seed, given.transport))
+    result = asyncio.run(run(given.calls, given.seed, given.transport, given.faults))
     print(f"chaos: {given.calls} calls, seed {given.seed}, {given.transport}, {result.seconds:.0f} s")
     for name, count, kinds in _table(result):
         print(f"  {name:<20}{count:>6}  {kinds}")

@@ -15,9 +15,13 @@ from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
 
 from devtools.eventhubs import EventHubsServer
+from shared import verifying
+from shared.chains import Chains
 from shared.core import archive
 from shared.core.call_record import CallRecord
 from shared.core.ledger import Span, UsageEntry
+from shared.core.verification import Finding
+from shared.sinks.archive import Archive
 from shared.sinks.ledger import Ledger
 
 _PATIENCE_S = 120.0
@@ -38,6 +42,8 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     ledger: tuple[UsageEntry, ...]
     archive: tuple[Archived, ...]
     quarantined: int
+    findings: tuple[Finding, ...]
+    """What `verify` finds."""
     usage: Mapping[str, int]
     """The total of the usage report."""
     restless: str | None
@@ -74,10 +80,19 @@ class Stores:
         return Kept(
             ledger=tuple(entries),
             archive=tuple([each async for each in self._archived()]),
+            findings=await self._verified(began),
             quarantined=await self._blob_count("quarantine"),
             usage=answer.raise_for_status().json()["total"],
             restless=restless,
         )
+
+    async def _verified(self, began: datetime) -> tuple[Finding, ...]:
+        container = self._blobs.get_container_client
+        stores = verifying.Kept(
+            Archive(container(f"{self._prefix}-archive")), self._ledger, Chains(container(f"{self._prefix}-chains"))
+        )
+        now = datetime.now(UTC)
+        return (await verifying.verify(stores, began.date(), now.date(), client_id=None, now=now)).findings
 
     async def _quiet(self) -> str | None:
         """None, or what still moved when patience ended."""

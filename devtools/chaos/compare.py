@@ -20,10 +20,12 @@ from devtools.simulator.tokens import Totals
 from shared.core.call_record import Outcome, UsageSource
 from shared.core.ledger import UsageEntry
 
-AFTERLIFE = timedelta(seconds=15)
-"""For how long a call goes on whose client has gone: it is drained, and closed."""
+AFTERLIFE = timedelta(seconds=35)
+"""For how long a call goes on whose client has gone: it is drained for 10 s at the most, and then the transport and the shelf
+are tried, for 10 s each."""
 
 _KILLS = frozenset({Kind.WORKER_KILLED, Kind.HOST_KILLED})
+_OUTAGES = frozenset({Kind.STORAGE_KILLED, Kind.STORAGE_STOPPED})
 _PROVIDERS = frozenset({UsageSource.PROVIDER, UsageSource.DRAINED})
 _SUMS = ("input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens", "request_bytes", "response_bytes")
 
@@ -162,15 +164,20 @@ def _odd_object(kept: Archived, row: UsageEntry, served: Sequence[Entry]) -> str
 def _why_incomplete(accounts: _Accounts, request_id: str, row: UsageEntry) -> str | None:
     told = accounts.told[request_id]
     until = told.ended + (AFTERLIFE if told.hung_up else timedelta())
-    for fault in accounts.done:
-        if fault.kind in _KILLS and row.opened_at <= fault.ended and fault.began <= until:
+    meanwhile = [each for each in accounts.done if row.opened_at <= each.ended and each.began <= until]
+    for fault in meanwhile:
+        if fault.kind in _KILLS:
             return str(fault.kind)
+    if told.hung_up and any(fault.kind in _OUTAGES for fault in meanwhile):
+        return "could not be recorded, and nobody was there to be told"
     return "told that it could not be recorded" if told.unrecorded else None
 
 
 def _differing_totals(kept: Kept) -> Iterable[str]:
     if kept.restless:
         yield f"never quiet: {kept.restless}"
+    for finding in kept.findings:
+        yield f"verify: {finding.kind} in the {finding.where}: {finding.what}"
     if kept.quarantined:
         yield f"{kept.quarantined} events quarantined"
     known = {entry.call_id for entry in kept.ledger}

@@ -101,17 +101,17 @@ _SIZES = ((100, 4_000, 70), (4_000, 100_000, 20), (100_000, 1_000_000, 8), (1_00
 """Bytes from, to, and how often of a hundred: within one message, several, chunks, and by claim check."""
 
 
-def plan(calls: int, seed: int, transport: Transport) -> Plan:
-    """The plan of a run; every kind of fault comes up where there is room for it."""
+def plan(calls: int, seed: int, transport: Transport, faults: int | None = None) -> Plan:
+    """The plan of a run; every kind of fault comes up. As many `faults` as are asked for, or one in so many calls."""
     chance = random.Random(f"{seed} {transport}")
     return Plan(
         calls=tuple(_call(chance, f"chaos-{seed}-{number:05d}") for number in range(calls)),
-        faults=_faults(chance, calls, KINDS[transport]),
+        faults=_faults(chance, calls, faults or calls // CALLS_PER_FAULT, KINDS[transport]),
     )
 
 
-def _faults(chance: random.Random, calls: int, kinds: tuple[Kind, ...]) -> tuple[Fault, ...]:
-    count = max(len(kinds), calls // CALLS_PER_FAULT)
+def _faults(chance: random.Random, calls: int, wanted: int, kinds: tuple[Kind, ...]) -> tuple[Fault, ...]:
+    count = max(len(kinds), wanted)
     order = [kind for _ in range(-(-count // len(kinds))) for kind in chance.sample(kinds, len(kinds))]
     moments = sorted(chance.randrange(calls // 20, calls) for _ in range(count))
     return tuple(

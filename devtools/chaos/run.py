@@ -63,9 +63,9 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
     keys: local_config.LocalKeys
 
 
-async def run(calls: int, seed: int, transport: Transport) -> Result:
+async def run(calls: int, seed: int, transport: Transport, faults: int | None = None) -> Result:
     """Carries out the plan of a seed."""
-    planned, began = plan(calls, seed, transport), datetime.now(UTC)
+    planned, began = plan(calls, seed, transport, faults), datetime.now(UTC)
     async with _stack(transport) as stack:
         breaker = Breaker(
             host=stack.host,

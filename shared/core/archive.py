@@ -1,10 +1,15 @@
-"""The archived form of a call: a line of JSON, then the request body, then the response body, each exactly as sent.
+"""The archived form of a call: a line of JSON, the head, then the request body, then the response body, each as it is kept.
 
-    {"v":1,"request_bytes":17,"response_bytes":4711,"record":{...}}\\n
+    {"v":1,"request_bytes":17,"response_bytes":4711,"request_sha256":"...","response_sha256":"...","record":{...}}\\n
     <17 bytes><4711 bytes>
 
 Rule: same call, same name, same bytes. `head -1` shows the record; nothing is needed to read the rest but the two lengths.
+The head has the digests of the bodies that are kept, so the digest of the head stands for the whole object; the record has the
+digests of what was sent. They are the same where all was kept as it was sent.
 """
+
+import hashlib
+from datetime import datetime
 
 import msgspec
 
@@ -22,25 +27,62 @@ class ArchivedCall(msgspec.Struct, frozen=True, kw_only=True):
     response: bytes
 
 
-class _Header(msgspec.Struct, frozen=True, kw_only=True):
+class Extent(msgspec.Struct, frozen=True):
+    """How much of a body is kept, and its SHA-256 in hex."""
+
+    size: int
+    sha256: str
+
+    @classmethod
+    def of(cls, content: bytes) -> "Extent":
+        return cls(len(content), hashlib.sha256(content).hexdigest())
+
+
+class Header(msgspec.Struct, frozen=True, kw_only=True):
+    """The first line. Without digests: written before there were any."""
+
     v: int
     request_bytes: int
     response_bytes: int
+    request_sha256: str | None = None
+    response_sha256: str | None = None
     record: CallRecord
+    purged_at: datetime | None = None
+    """Since when the content is gone, on somebody's demand (core/purging.py)."""
 
 
-_header_decoder = msgspec.json.Decoder(_Header)
+class Head(msgspec.Struct, frozen=True):
+    """The first line, and its SHA-256 in hex: that of the whole object, as far as its bodies are those that it speaks of."""
+
+    header: Header
+    sha256: str
+
+
+_header_decoder = msgspec.json.Decoder(Header)
 
 
 def encode(call: ArchivedCall) -> bytes:
     """The archive object's bytes."""
-    return head_of(call.record, len(call.request), len(call.response)) + call.request + call.response
+    return head_of(call.record, Extent.of(call.request), Extent.of(call.response)) + call.request + call.response
 
 
-def head_of(record: CallRecord, request_bytes: int, response_bytes: int) -> bytes:
-    """What stands before the bodies."""
-    header = _Header(v=VERSION, request_bytes=request_bytes, response_bytes=response_bytes, record=record)
+def head_of(record: CallRecord, request: Extent, response: Extent, purged_at: datetime | None = None) -> bytes:
+    """What stands before the bodies: the head and the line's end."""
+    header = Header(
+        v=VERSION,
+        request_bytes=request.size,
+        response_bytes=response.size,
+        request_sha256=request.sha256,
+        response_sha256=response.sha256,
+        record=record,
+        purged_at=purged_at,
+    )
     return msgspec.json.encode(header) + b"\n"
+
+
+def digest_of(content: bytes) -> str:
+    """The SHA-256, in hex, of the head of an archive object, which may be cut behind it."""
+    return hashlib.sha256(content.partition(b"\n")[0]).hexdigest()
 
 
 def decode(content: bytes) -> ArchivedCall:
@@ -54,12 +96,27 @@ def decode(content: bytes) -> ArchivedCall:
     )
 
 
-def record_of(beginning: bytes) -> CallRecord:
-    """The record, from the beginning of an archive object. Raises ValueError as `decode` does."""
-    return _header_of(beginning.partition(b"\n")[0]).record
+def head_in(beginning: bytes) -> Head:
+    """The head, from the beginning of an archive object. Raises ValueError as `decode` does."""
+    line = beginning.partition(b"\n")[0]
+    return Head(_header_of(line), hashlib.sha256(line).hexdigest())
 
 
-def _header_of(line: bytes) -> _Header:
+def is_intact(content: bytes) -> bool:
+    """Whether the bodies are those that the head speaks of."""
+    line, _, bodies = content.partition(b"\n")
+    try:
+        header = _header_of(line)
+    except ValueError:
+        return False
+    request, response = bodies[: header.request_bytes], bodies[header.request_bytes :]
+    digests = (header.request_sha256, header.response_sha256)
+    return len(response) == header.response_bytes and all(
+        digest in (None, Extent.of(body).sha256) for digest, body in zip(digests, (request, response), strict=True)
+    )
+
+
+def _header_of(line: bytes) -> Header:
     header = _header_decoder.decode(line)
     if header.v != VERSION:
         raise ValueError(f"version {header.v}; known here is {VERSION}")

@@ -52,10 +52,19 @@ class Closed(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="
     record: CallRecord
     request: Body | None = None
     response: Body | None = None
+    archive_sha256: str | None = None
+    """The digest of the head of the archive object, where that is there already."""
 
     @classmethod
     def of(cls, call: ArchivedCall) -> "Closed":
         return cls(record=call.record, request=Body.of(call.request), response=Body.of(call.response))
+
+    @property
+    def call(self) -> ArchivedCall | None:
+        """The call with its bodies, where they are in the event."""
+        if self.request is None or self.response is None:
+            return None
+        return ArchivedCall(record=self.record, request=self.request.content, response=self.response.content)
 
 
 class Chunk(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="chunk"):

@@ -61,6 +61,8 @@ class UsageEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     audio_ms: int | None = None
     images: int | None = None
     characters: int | None = None
+    archive_sha256: str | None = None
+    """The digest of the archive object's head (core/archive.py), as the recorder wrote it."""
 
     @property
     def hour(self) -> str:
@@ -70,12 +72,13 @@ class UsageEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 _SHARED_FIELDS = tuple(name for name in UsageEntry.__struct_fields__ if name in CallRecord.__struct_fields__)
 
 
-def entry_of(record: CallRecord) -> UsageEntry:
+def entry_of(record: CallRecord, archive_sha256: str | None = None) -> UsageEntry:
     """The ledger line of a record, open or closed."""
     known = {name: getattr(record, name) for name in _SHARED_FIELDS}
     if record.usage:
         known |= msgspec.structs.asdict(record.usage)
-    return UsageEntry(**known, attempt_count=len(record.attempts) if record.outcome else None)
+    attempt_count = len(record.attempts) if record.outcome else None
+    return UsageEntry(**known, attempt_count=attempt_count, archive_sha256=archive_sha256)
 
 
 class Span(Enum):

@@ -6,15 +6,15 @@ Rule: the archive is the truth; everything else that is kept can be made again f
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from datetime import date
 
 from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
 from azure.storage.blob import BlobBlock, ContentSettings
 from azure.storage.blob.aio import BlobClient, ContainerClient
 
 from shared.core import archive
-from shared.core.archive import ArchivedCall
-from shared.core.call_record import CallRecord
+from shared.core.archive import ArchivedCall, Head
 from shared.core.events import Chunk, Closed, Record
 
 _LONGEST_HEAD = 1024 * 1024
@@ -64,20 +64,16 @@ class Archive:
     async def write(self, events: Sequence[Record]) -> None:
         async with asyncio.TaskGroup() as group:
             for event in events:
-                if isinstance(event, Closed) and event.request and event.response:
-                    call = ArchivedCall(
-                        record=event.record, request=event.request.content, response=event.response.content
-                    )
+                if isinstance(event, Closed) and (call := event.call):
                     group.create_task(self.put(call))
 
-    async def put(self, call: ArchivedCall) -> None:
-        """Keeps one call. Putting it again writes the same bytes to the same name."""
+    async def put(self, call: ArchivedCall) -> str:
+        """Keeps one call, and returns the digest of its head. Putting it again writes the same bytes to the same name."""
+        content = archive.encode(call)
         await self._container.upload_blob(
-            archive.blob_name(call.record.call_id),
-            archive.encode(call),
-            overwrite=True,
-            content_settings=_OPAQUE,
+            archive.blob_name(call.record.call_id), content, overwrite=True, content_settings=_OPAQUE
         )
+        return archive.digest_of(content)
 
     async def add_chunks(self, chunks: Sequence[Chunk]) -> ArchivedCall | None:
         """Adds chunks of one call; the call once all are there, whoever brought the others. Raises NotTheCall; then
@@ -118,19 +114,29 @@ class Archive:
 
     async def get(self, call_id: str) -> ArchivedCall | None:
         """The call, or None where it is not archived. Raises ValueError for an id that is none."""
-        try:
-            download = await self._container.download_blob(archive.blob_name(call_id))
-        except ResourceNotFoundError:
-            return None
-        return archive.decode(await download.readall())
+        content = await self.content(call_id)
+        return None if content is None else archive.decode(content)
 
-    async def record(self, call_id: str) -> CallRecord | None:
-        """The call's record, without its bodies, or None where it is not archived. Raises ValueError as `get` does."""
+    async def head(self, call_id: str) -> Head | None:
+        """The call's record and digest, without its bodies, or None where it is not archived. Raises ValueError as `get` does."""
         try:
             download = await self._container.download_blob(archive.blob_name(call_id), offset=0, length=_LONGEST_HEAD)
         except ResourceNotFoundError:
             return None
-        return archive.record_of(await download.readall())
+        return archive.head_in(await download.readall())
+
+    async def content(self, call_id: str) -> bytes | None:
+        """The object as it is, or None where there is none."""
+        try:
+            download = await self._container.download_blob(archive.blob_name(call_id))
+        except ResourceNotFoundError:
+            return None
+        return await download.readall()
+
+    async def call_ids(self, day: date) -> AsyncIterator[str]:
+        """What is archived of the calls that were opened on that UTC day. What is no call's name is told as it stands."""
+        async for name in self._container.list_blob_names(name_starts_with=f"{day:%Y/%m/%d}/"):
+            yield name.rpartition("/")[2]
 
     async def prepare(self) -> None:
         try:

@@ -63,11 +63,8 @@ class DataExplorer:
             await asyncio.to_thread(self._client.close)
 
     async def _row(self, event: Closed) -> Row:
-        if event.request and event.response:
-            call = ArchivedCall(record=event.record, request=event.request.content, response=event.response.content)
-        else:
-            archived = await self._read(event.record.call_id)
-            call = archived or ArchivedCall(record=event.record, request=b"", response=b"")
+        call = event.call or await self._read(event.record.call_id)
+        call = call or ArchivedCall(record=event.record, request=b"", response=b"")
         return await asyncio.to_thread(row_of, call)
 
     def _ingest(self, rows: Sequence[Row]) -> None:

@@ -3,6 +3,7 @@
     PartitionKey    RowKey      what
     2026112109      <call id>   the UsageEntry of a call opened in that UTC hour
     dirty           2026112109  entries of that hour came or changed since it was last counted
+    dirty           chain-2026112109    ... since they were last chained (shared/chains.py)
     dirty-day       20261121    usage of an hour of that day changed since the day was last added up
     dirty-month     202611      likewise of a day of that month
 
@@ -20,12 +21,14 @@ from azure.core.exceptions import ResourceModifiedError
 from azure.data.tables import TableTransactionError, TransactionOperation, UpdateMode
 from azure.data.tables.aio import TableClient
 
+from shared.core.call_ids import hour_of
 from shared.core.call_record import Outcome, UsageSource
-from shared.core.events import Record
+from shared.core.events import Closed, Record
 from shared.core.ledger import Span, UsageEntry, entry_of
 from shared.tables import Entity, create_if_missing, properties_of, value_of
 
 _DIRTY = {Span.HOUR: "dirty", Span.DAY: "dirty-day", Span.MONTH: "dirty-month"}
+_UNCHAINED = "chain-"
 _TRANSACTION_LIMIT = 100
 """Entities in one transaction (https://learn.microsoft.com/rest/api/storageservices/performing-entity-group-transactions)."""
 
@@ -50,7 +53,7 @@ class Ledger:
     async def write(self, events: Sequence[Record]) -> None:
         by_hour: dict[str, dict[str, Entity]] = defaultdict(dict)
         for event in events:
-            entry = entry_of(event.record)
+            entry = entry_of(event.record, event.archive_sha256 if isinstance(event, Closed) else None)
             by_hour[entry.hour].setdefault(entry.call_id, {}).update(_entity(entry))
         async with asyncio.TaskGroup() as group:
             for entities in by_hour.values():
@@ -65,6 +68,11 @@ class Ledger:
                 (TransactionOperation.UPSERT, entity, {"mode": UpdateMode.MERGE})
                 for entity in entities[start : start + _TRANSACTION_LIMIT]
             )
+
+    async def set_digest(self, call_id: str, sha256: str) -> None:
+        """Says that what is archived of a call is another object now."""
+        entity: Entity = {"PartitionKey": hour_of(call_id), "RowKey": call_id, "ArchiveSha256": sha256}
+        await self._table.upsert_entity(entity, UpdateMode.MERGE)
 
     async def entries(self, hour: str) -> AsyncIterator[UsageEntry]:
         """The entries of an hour."""
@@ -97,15 +105,35 @@ class Ledger:
 
     async def dirty(self, span: Span) -> list[Dirty]:
         """The periods of that length that wait to be counted, oldest first."""
-        query = self._table.query_entities("PartitionKey eq @dirty", parameters={"dirty": _DIRTY[span]})
-        return [Dirty(entity["RowKey"], str(entity.metadata["etag"])) async for entity in query]
+        return await self._marks(_DIRTY[span], "RowKey lt @chain", "")
+
+    async def unchained(self) -> list[Dirty]:
+        """The hours that were counted and wait to be chained, oldest first."""
+        return await self._marks(_DIRTY[Span.HOUR], "RowKey ge @chain", _UNCHAINED)
+
+    async def _marks(self, partition: str, which: str, before: str) -> list[Dirty]:
+        parameters = {"partition": partition, "chain": _UNCHAINED}
+        query = self._table.query_entities(f"PartitionKey eq @partition and {which}", parameters=parameters)
+        return [Dirty(entity["RowKey"].removeprefix(before), str(entity.metadata["etag"])) async for entity in query]
 
     async def clear_dirty(self, dirty: Dirty) -> bool:
-        """Takes the mark away. False where the period was marked again, or cleared by another, since `dirty` was read."""
-        if_unchanged = {"etag": dirty.etag, "match_condition": MatchConditions.IfNotModified}
+        """Takes the mark away; an hour is then to be chained. False where the period was marked again, or cleared by another,
+        since `dirty` was read."""
+        mark = _mark(dirty.period)
+        if len(dirty.period) != Span.HOUR.value:
+            return await self._clear(mark, dirty.etag)
+        unchained: Entity = {**mark, "RowKey": _UNCHAINED + dirty.period}
+        return await self._clear(mark, dirty.etag, (TransactionOperation.UPSERT, unchained))
+
+    async def clear_unchained(self, hour: Dirty) -> bool:
+        """Takes that mark away. False as `clear_dirty` says."""
+        return await self._clear({**_mark(hour.period), "RowKey": _UNCHAINED + hour.period}, hour.etag)
+
+    async def _clear(self, mark: Entity, etag: str, *beside: tuple[TransactionOperation, Entity]) -> bool:
+        if_unchanged = {"etag": etag, "match_condition": MatchConditions.IfNotModified}
         try:
             # In a transaction, because delete_entity keeps silent about an entity that is gone.
-            await self._table.submit_transaction([(TransactionOperation.DELETE, _mark(dirty.period), if_unchanged)])
+            await self._table.submit_transaction([(TransactionOperation.DELETE, mark, if_unchanged), *beside])
         except TableTransactionError as error:
             if error.status_code not in _GONE_OR_CHANGED:
                 raise

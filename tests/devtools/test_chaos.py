@@ -13,8 +13,10 @@ from devtools.chaos.compare import Comparison, compare
 from devtools.chaos.faults import Done
 from devtools.chaos.plan import KINDS, Kind, Transport, plan
 from devtools.simulator.account import Entry
+from shared.core import verification
 from shared.core.call_record import Outcome, UsageSource
 from shared.core.ledger import COUNTERS, UsageEntry, entry_of, roll_up
+from shared.core.verification import Finding
 from tests.examples import NOON, closed_record, opened_record
 
 PLANNED = plan(1, 1, Transport.STORAGE_QUEUE).calls[0]
@@ -30,6 +32,7 @@ SERVED = Entry(
     request_id="r-1", client_request_id=PLANNED.request_id, status=200, usage=USAGE, completed=True, ended=True,
     response_sha256=RECORD.response_sha256,
 )  # fmt: skip
+ALTERED = Finding(kind=verification.Kind.ALTERED, where="archive", day=NOON.date(), client_id=None, what="x")
 OBJECT = Archived(record=RECORD, request_sha256=RECORD.request_sha256, response_sha256=str(RECORD.response_sha256))
 
 
@@ -37,7 +40,7 @@ def kept(*entries: UsageEntry, archive: Sequence[Archived] = (OBJECT,), **more: 
     """What the stores hold; the usage report agrees with the ledger."""
     hours = roll_up("2026112112", entries)
     usage = {name: sum(getattr(hour, name) for hour in hours) for name in COUNTERS}
-    fields: dict[str, Any] = {"quarantined": 0, "usage": usage, "restless": None} | more
+    fields: dict[str, Any] = {"findings": (), "quarantined": 0, "usage": usage, "restless": None} | more
     return Kept(ledger=entries, archive=tuple(archive), **fields)
 
 
@@ -50,6 +53,10 @@ def test_the_same_seed_is_the_same_plan_and_every_kind_of_fault_comes_up() -> No
         assert plan(100, 7, transport) == plan(100, 7, transport)
         assert plan(100, 7, transport) != plan(100, 8, transport)
         assert {fault.kind for fault in plan(100, 7, transport).faults} == set(KINDS[transport])
+
+
+def test_a_run_can_have_as_many_faults_as_are_asked_for() -> None:
+    assert len(plan(1000, 7, Transport.EVENT_HUBS, faults=25).faults) == 25
 
 
 def test_accounts_that_agree_differ_in_nothing() -> None:
@@ -82,6 +89,7 @@ DIFFERENCES = {
     "incomplete for no reason": (compared(kept(INCOMPLETE, archive=()), BROKEN_OFF), "incomplete; told"),
     "still open": (compared(kept(entry_of(OPEN), archive=()), BROKEN_OFF), "still open"),
     "another report": (compared(kept(entry_of(RECORD), usage=dict.fromkeys(COUNTERS, 0))), "usage report"),
+    "altered": (compared(kept(entry_of(RECORD), findings=(ALTERED,))), "verify: altered in the archive: x"),
     "quarantined": (compared(kept(entry_of(RECORD), quarantined=1)), "quarantined"),
     "never quiet": (compared(kept(entry_of(RECORD), restless="1 on the shelf")), "never quiet"),
 }

@@ -6,7 +6,7 @@ import hashlib
 import msgspec
 import pytest
 
-from shared.core.archive import ArchivedCall, encode, head_of
+from shared.core.archive import ArchivedCall, Extent, encode, head_of
 from shared.core.events import Body, Chunk, Closed, split
 from shared.sinks.archive import NotTheCall
 from tests.examples import archived, call_id, closed_record, opened
@@ -148,5 +148,5 @@ async def test_an_upload_is_a_call_once_it_is_finished(storage: Storage) -> None
         await writer.add(b"one" * 100)
         await writer.add(b"two" * 100)
         call = msgspec.structs.replace(call, response=response)
-        await writer.finish(head_of(call.record, 600, len(response)), response)
+        await writer.finish(head_of(call.record, Extent.of(b"one" * 100 + b"two" * 100), Extent.of(response)), response)
         assert await storage.archive.get(call_id()) == call
