@@ -1,6 +1,6 @@
 # Each target is a line or two; what they do is in devtools/ and pyproject.toml.
 .DEFAULT_GOAL := help
-.PHONY: help install run kql chaos bench test check package lock clean
+.PHONY: help install run kql chaos bench test check package cost lock clean
 
 PYTHON := .venv/bin/python
 COMPILE := UV_SYSTEM_CERTS=true PATH="$$PATH:.local/tools/bin" uv pip compile --universal --python-version 3.13 --generate-hashes --no-header -q
@@ -32,6 +32,9 @@ check: install ## Lint, check the formatting and the types
 
 package: install ## Build the zip that is deployed, and list what is in it
 	@$(PYTHON) -m devtools.package
+
+cost: install ## Print what a month costs in Azure, beside API Management
+	@$(PYTHON) -m devtools.cost
 
 lock: install ## Compile requirements*.in to the hashed requirements*.txt
 	$(COMPILE) requirements.in -o requirements.txt

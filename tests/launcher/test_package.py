@@ -55,7 +55,7 @@ def folder(tmp_path: Path) -> Path:
 
 def everything_else() -> list[str]:
     """A file of each other folder here, and the files beside them."""
-    folders = ("bench", "devtools", "queries", "tests")
+    folders = ("bench", "devtools", "docs", "infra", "queries", "tests")
     inside = [next(path for path in sorted((ROOT / each).rglob("*")) if path.is_file()) for each in folders]
     beside = [path for path in ROOT.iterdir() if path.is_file()]
     return [path.relative_to(ROOT).as_posix() for path in (*inside, *beside)]
