@@ -82,3 +82,36 @@ async def test_a_client_sees_its_own_usage_only(reported: Reported) -> None:
 async def test_a_filter_that_is_misspelt_is_refused(reported: Reported) -> None:
     answer = await reported.get("/usage", cliend_id="team-a")
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "cliend_id")
+
+
+async def test_the_openai_sdk_reads_usage_and_costs_here_as_it_does_from_openai(reported: Reported) -> None:
+    """Guards that tools which read OpenAI's organisation API read ours."""
+    start = int(datetime.now(UTC).timestamp()) - 86_400
+    for path in ("v1", "openai/v1"):
+        base_url = f"{reported.stack.host.base_url}/{path}"
+        async with openai.AsyncOpenAI(api_key="none", admin_api_key=ADMIN_KEY, base_url=base_url) as client:
+            usage = client.admin.organization.usage
+            page = await usage.completions(start_time=start, group_by=["project_id", "model"], models=["gpt-4o"])
+            hours = await usage.completions(start_time=start, bucket_width="1h", limit=100, project_ids=["team-b"])
+            costs = await usage.costs(start_time=start, group_by=["project_id", "line_item"])
+            empty = await usage.vector_stores(start_time=start)
+        results: Any = [result for bucket in page.data for result in bucket.results]
+        by_hour: Any = [result for bucket in hours.data for result in bucket.results]
+        assert sum(result.input_tokens for result in results) == reported.total["input_tokens"]
+        assert sum(result.output_tokens for result in results) == reported.total["output_tokens"]
+        assert {result.project_id for result in results} == set(CALLS)
+        assert sum(result.num_model_requests for result in by_hour) == CALLS["team-b"]
+        assert {result.project_id for bucket in costs.data for result in bucket.results} == set(CALLS)  # type: ignore[union-attr]
+        assert [bucket.results for bucket in empty.data] == [[], []]
+
+
+async def test_nothing_of_an_organisation_is_forwarded(reported: Reported) -> None:
+    """Guards that no caller gets at the upstream's organisation with the upstream's key."""
+    forwarded = len(reported.stack.simulator.calls())
+    paths = ("v1/organization/users", "V1/Organization/usage", "openai/v1/organization", "openai/organization/projects")
+    for path in (*paths, "v1/organization/usage/%63ompletions", "v1/%6Frganization/users"):
+        answer = await reported.get(f"/{path}")
+        assert answer.status_code in {401, 404}, path
+        assert answer.json()["error"]["type"] == "invalid_request_error"
+    assert (await reported.get("/v1/organization/costs", "no key", start_time=0)).status_code == 401
+    assert len(reported.stack.simulator.calls()) == forwarded
