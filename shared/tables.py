@@ -6,6 +6,7 @@ are DateTime. A field that is None is no property, so a merge never erases what 
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import cache
 from typing import Any, override
 
 import msgspec
@@ -55,6 +56,7 @@ async def create_if_missing(table: TableClient) -> None:
         return
 
 
+@cache
 def property_name(field: str) -> str:
     """What a field is called in a table."""
     return field.title().replace("_", "")

@@ -19,21 +19,19 @@ from itertools import batched
 from typing import Any
 
 import msgspec
-from azure.core import MatchConditions
 from azure.core.exceptions import ResourceNotFoundError
-from azure.data.tables import TableEntity, TableTransactionError, TransactionOperation, UpdateMode
+from azure.data.tables import TableTransactionError, UpdateMode
 from azure.data.tables.aio import TableClient
 
 from shared.core.histogram import Histogram
 from shared.core.ledger import HISTOGRAMS, Span, UsageHour, UsageKey
+from shared.table_wire import OVERTAKEN, TRANSACTION_LIMIT, Change, Reader, columns_of, quoted, submit
 from shared.tables import Entity, create_if_missing, properties_of, property_name, value_of
 
-_TRANSACTION_LIMIT = 100
 _PREFIX = {Span.HOUR: "", Span.DAY: "day-", Span.MONTH: "month-"}
 _VERSION = "version"
 _ROWS = "RowKey lt 'g'"
 """The rows of keys: hex digits."""
-_OVERTAKEN = frozenset({404, 409, 412})
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -66,19 +64,15 @@ class UsageTable:
         period since it was `stored`: then it may be part of this and part of that, and has to be counted again."""
         entities = {entity["RowKey"]: entity for entity in map(_entity, rows)}
         gone = ({"PartitionKey": _partition(stored.period), "RowKey": key} for key in stored.keys - entities.keys())
-        operations = [
-            *((TransactionOperation.UPSERT, entity, {"mode": UpdateMode.REPLACE}) for entity in entities.values()),
-            *((TransactionOperation.DELETE, entity, {}) for entity in gone),
-        ]
+        changes = [*(Change("PUT", entity) for entity in entities.values()), *(Change("DELETE", key) for key in gone)]
         version = stored.version
-        for batch in batched(operations, _TRANSACTION_LIMIT - 1, strict=False):
+        for batch in batched(changes, TRANSACTION_LIMIT - 1, strict=False):
             try:
-                written = await self._table.submit_transaction([_advance(stored.period, version), *batch])
+                version = await submit(self._table, [_advance(stored.period, version), *batch])
             except TableTransactionError as error:
-                if error.status_code not in _OVERTAKEN:
+                if error.status_code not in OVERTAKEN:
                     raise
                 return False
-            version = str(written[0]["etag"])
         return True
 
     def hours(self, start: str, end: str, client_id: str | None) -> AsyncIterator[UsageHour]:
@@ -88,13 +82,11 @@ class UsageTable:
     async def rows(self, span: Span, start: str, end: str, client_id: str | None) -> AsyncIterator[UsageHour]:
         """The usage of the hours, days or months from `start` up to but not including `end`, of one client or of all."""
         prefix = _PREFIX[span]
-        query = f"PartitionKey ge @start and PartitionKey lt @end and {_ROWS}"
-        parameters = {"start": prefix + start, "end": prefix + end}
+        wanted = f"PartitionKey ge {quoted(prefix + start)} and PartitionKey lt {quoted(prefix + end)} and {_ROWS}"
         if client_id is not None:
-            query += " and ClientId eq @client"
-            parameters["client"] = client_id
-        async for entity in self._table.query_entities(query, parameters=parameters):
-            yield _row(entity, entity["PartitionKey"].removeprefix(prefix))
+            wanted += f" and ClientId eq {quoted(client_id)}"
+        async for row in _reader.read(self._table, wanted):
+            yield row
 
     async def parts_of(self, period: str) -> list[UsageHour]:
         """The usage of the hours of a day, or of the days of a month."""
@@ -131,13 +123,9 @@ def _partition(period: str) -> str:
     return _PREFIX[Span(len(period))] + period
 
 
-def _advance(period: str, version: str | None) -> tuple[TransactionOperation, Entity, dict[str, Any]]:
+def _advance(period: str, version: str | None) -> Change:
     """Gives the partition a new version, if it still has this one."""
-    entity: Entity = {"PartitionKey": _partition(period), "RowKey": _VERSION}
-    if version is None:
-        return TransactionOperation.CREATE, entity, {}
-    condition = {"etag": version, "match_condition": MatchConditions.IfNotModified}
-    return TransactionOperation.UPDATE, entity, {"mode": UpdateMode.REPLACE, **condition}
+    return Change("PUT" if version else "POST", {"PartitionKey": _partition(period), "RowKey": _VERSION}, version)
 
 
 def _entity(usage: UsageHour) -> Entity:
@@ -149,6 +137,16 @@ def _entity(usage: UsageHour) -> Entity:
     return {"PartitionKey": _partition(usage.hour), "RowKey": digest} | properties_of(usage.key) | properties
 
 
-def _row(entity: TableEntity, period: str) -> UsageHour:
-    histograms = {name: Histogram.parse(entity.get(property_name(name), "")) for name in HISTOGRAMS}
-    return value_of(entity, UsageHour, {"hour": period, "key": value_of(entity, UsageKey, {}), **histograms})
+_KEY = columns_of(UsageKey)
+_AMOUNTS = columns_of(UsageHour, without=("hour", "key", *HISTOGRAMS))
+_TEXTS = dict.fromkeys(HISTOGRAMS, (str, ""))
+
+
+def _row(columns: Any) -> UsageHour:
+    fields: dict[str, Any] = {name: getattr(columns, name) for name in _AMOUNTS}
+    fields |= {name: Histogram.parse(getattr(columns, name)) for name in _TEXTS}
+    key = UsageKey(**{name: getattr(columns, name) for name in _KEY})
+    return UsageHour(hour=columns.partition_key.rpartition("-")[2], key=key, **fields)
+
+
+_reader = Reader({"partition_key": (str,), **_KEY, **_AMOUNTS, **_TEXTS}, _row)

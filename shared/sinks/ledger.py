@@ -14,25 +14,26 @@ set after the entries are in: whoever finds an hour unmarked finds its usage who
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
 import msgspec
 from azure.core import MatchConditions
 from azure.core.exceptions import ResourceModifiedError
-from azure.data.tables import TableTransactionError, TransactionOperation, UpdateMode
+from azure.data.tables import TableTransactionError, UpdateMode
 from azure.data.tables.aio import TableClient
 
 from shared.core.call_ids import hour_of
 from shared.core.call_record import Outcome, UsageSource
 from shared.core.events import Closed, Record
 from shared.core.ledger import Span, UsageEntry, entry_of
-from shared.tables import Entity, create_if_missing, properties_of, value_of
+from shared.table_wire import OVERTAKEN, TRANSACTION_LIMIT, Change, Reader, columns_of, quoted, submit
+from shared.tables import Entity, create_if_missing, properties_of
 
 _DIRTY = {Span.HOUR: "dirty", Span.DAY: "dirty-day", Span.MONTH: "dirty-month"}
 _UNCHAINED = "chain-"
-_TRANSACTION_LIMIT = 100
-"""Entities in one transaction (https://learn.microsoft.com/rest/api/storageservices/performing-entity-group-transactions)."""
-
-_GONE_OR_CHANGED = frozenset({404, 412})
+_entries: Reader[UsageEntry] = Reader(
+    columns_of(UsageEntry), partial(msgspec.convert, type=UsageEntry, from_attributes=True)
+)
 
 
 class Dirty(msgspec.Struct, frozen=True):
@@ -63,11 +64,9 @@ class Ledger:
                 group.create_task(self.mark_dirty(hour))
 
     async def _merge(self, entities: list[Entity]) -> None:
-        for start in range(0, len(entities), _TRANSACTION_LIMIT):
-            await self._table.submit_transaction(
-                (TransactionOperation.UPSERT, entity, {"mode": UpdateMode.MERGE})
-                for entity in entities[start : start + _TRANSACTION_LIMIT]
-            )
+        for start in range(0, len(entities), TRANSACTION_LIMIT):
+            batch = entities[start : start + TRANSACTION_LIMIT]
+            await submit(self._table, [Change("PATCH", entity) for entity in batch])
 
     async def set_digest(self, call_id: str, sha256: str) -> None:
         """Says that what is archived of a call is another object now."""
@@ -76,9 +75,8 @@ class Ledger:
 
     async def entries(self, hour: str) -> AsyncIterator[UsageEntry]:
         """The entries of an hour."""
-        query = self._table.query_entities("PartitionKey eq @hour", parameters={"hour": hour})
-        async for entity in query:
-            yield value_of(entity, UsageEntry, {"call_id": entity["RowKey"]})
+        async for entry in _entries.read(self._table, f"PartitionKey eq {quoted(hour)}"):
+            yield entry
 
     async def mark_incomplete(self, entry: UsageEntry) -> bool:
         """Ends an open entry as incomplete. False where it has ended by itself meanwhile."""
@@ -123,19 +121,18 @@ class Ledger:
         if len(dirty.period) != Span.HOUR.value:
             return await self._clear(mark, dirty.etag)
         unchained: Entity = {**mark, "RowKey": _UNCHAINED + dirty.period}
-        return await self._clear(mark, dirty.etag, (TransactionOperation.UPSERT, unchained))
+        return await self._clear(mark, dirty.etag, Change("PUT", unchained))
 
     async def clear_unchained(self, hour: Dirty) -> bool:
         """Takes that mark away. False as `clear_dirty` says."""
         return await self._clear({**_mark(hour.period), "RowKey": _UNCHAINED + hour.period}, hour.etag)
 
-    async def _clear(self, mark: Entity, etag: str, *beside: tuple[TransactionOperation, Entity]) -> bool:
-        if_unchanged = {"etag": etag, "match_condition": MatchConditions.IfNotModified}
+    async def _clear(self, mark: Entity, etag: str, *beside: Change) -> bool:
         try:
             # In a transaction, because delete_entity keeps silent about an entity that is gone.
-            await self._table.submit_transaction([(TransactionOperation.DELETE, mark, if_unchanged), *beside])
+            await submit(self._table, [Change("DELETE", mark, etag), *beside])
         except TableTransactionError as error:
-            if error.status_code not in _GONE_OR_CHANGED:
+            if error.status_code not in OVERTAKEN:
                 raise
             return False
         return True
