@@ -6,6 +6,7 @@ import azure.functions as func
 
 from shared import rollup, wiring
 from shared.chains import chain_hours
+from shared.core.tracing import Kind
 from shared.publishing import SPILL
 
 blueprint = func.Blueprint()
@@ -18,19 +19,22 @@ async def roll_up_usage(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the
     parts = await wiring.services()
     recorder = parts.recorder
     overdue = timedelta(seconds=parts.settings.incomplete_after_s)
+    steps = {
+        "deliver poison": parts.transport.redeliver(recorder.record),
+        "deliver spill": parts.shelf.deliver(SPILL, recorder.record_lines),
+        "drain outboxes": recorder.drain(),
+        "roll up": rollup.run(parts.ledger, parts.usage, recorder.recover, now=wiring.now(), incomplete_after=overdue),
+        "chain hours": chain_hours(parts.ledger, parts.chains, now=wiring.now()),
+        "sweep limits": parts.limits_table.sweep(wiring.now()),
+    }
     failures = []
-    for step in (
-        parts.transport.redeliver(recorder.record),
-        parts.shelf.deliver(SPILL, recorder.record_lines),
-        recorder.drain(),
-        rollup.run(parts.ledger, parts.usage, recorder.recover, now=wiring.now(), incomplete_after=overdue),
-        chain_hours(parts.ledger, parts.chains, now=wiring.now()),
-        parts.limits_table.sweep(wiring.now()),
-    ):
-        try:
-            await step
-        except Exception as failure:  # noqa: BLE001 - one that fails must not keep the others from their work
-            failures.append(failure)
+    with parts.telemetry.step("timer") as run:
+        for name, step in steps.items():
+            try:
+                with parts.telemetry.step(name, Kind.INTERNAL, run):
+                    await step
+            except Exception as failure:  # noqa: BLE001 - one that fails must not keep the others from their work
+                failures.append(failure)
     if failures:
         raise ExceptionGroup("some of the timer's work is left for the next run", failures)
 

@@ -35,6 +35,7 @@ from shared.objects import Objects
 from shared.publishing import Publisher
 from shared.relay import Relay, Timing
 from shared.settings import Settings
+from shared.telemetry import OFF, Telemetry
 from shared.transports import TransportDown
 from shared.upstream import UpstreamError, UpstreamResponse
 
@@ -67,13 +68,21 @@ class Answering:
     """One per process. Of calls it holds only those whose end is being recorded while nobody waits for it."""
 
     def __init__(
-        self, *, publisher: Publisher, objects: Objects, limits: Limits, now: Callable[[], datetime], settings: Settings
+        self,
+        *,
+        publisher: Publisher,
+        objects: Objects,
+        limits: Limits,
+        now: Callable[[], datetime],
+        settings: Settings,
+        telemetry: Telemetry = OFF,
     ) -> None:
         self._publisher = publisher
         self._objects = objects
         self._limits = limits
         self._now = now
         self._settings = settings
+        self._telemetry = telemetry
         self._unawaited: set[asyncio.Task[None]] = set()
 
     async def answer(self, exchange: Exchange) -> bytes | Relay:
@@ -86,6 +95,7 @@ class Answering:
     async def close(self, call: Call, record: CallRecord, ending: Ending) -> None:
         """Makes the end of a call durable. Raises NotReady where that cannot be had."""
         closed = ArchivedCall(record=close_record(call, record, ending), request=call.body, response=ending.response)
+        self._telemetry.ended(closed.record)
         try:
             if call.upload and (digest := await call.upload.finish(closed.record, ending.response)):
                 await self._publisher.archived(closed.record, digest)

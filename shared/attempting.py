@@ -14,7 +14,7 @@ from datetime import datetime
 
 import msgspec
 
-from shared.core.accounting import Served
+from shared.core.accounting import Served, milliseconds
 from shared.core.call_record import Attempt
 from shared.core.calls import Call
 from shared.core.configuration import Pool, Target
@@ -133,7 +133,7 @@ class Attempting:
         names: set[str] = set()
         while True:
             names.add(lease.name)
-            last = await self._ask(call, lease, patience, retry_unknown=pool.model.retry_unknown)
+            last = await self._ask(call, lease, patience, len(tried), retry_unknown=pool.model.retry_unknown)
             tried.append(last)
             may_repeat = last.verdict.action is Action.TRY_NEXT and call.upload is None and not patience.is_over
             following = self._board.begin(pool, names) if may_repeat else None
@@ -181,12 +181,12 @@ class Attempting:
         timeout_s = self._idle_timeout_s if call.stream else self._first_byte_timeout_s
         return asyncio.get_running_loop().time() + timeout_s
 
-    async def _ask(self, call: Call, lease: Lease, patience: Patience, *, retry_unknown: bool) -> _Tried:
+    async def _ask(self, call: Call, lease: Lease, patience: Patience, number: int, *, retry_unknown: bool) -> _Tried:
         started_at = self._now()
         response = None
         try:
             credential = await self._credentials.current(lease.target.upstream)
-            request = upstream_request(call, lease.target, credential)
+            request = upstream_request(call, lease.target, credential, number)
             async with patience.until(self._until(call)):
                 response = await self._upstreams.send(request)
                 first_byte_at = self._now()
@@ -201,16 +201,29 @@ class Attempting:
                 verdict, reason = ABANDONED, ABANDONED.reason.value  # of which the deployment is to learn nothing
             else:
                 verdict, reason = _judge_failure(call, lease, error, retry_unknown=retry_unknown)
-            return _Tried(attempt=_attempt(lease.target, started_at, self._now(), None, reason), verdict=verdict)
+            return _Tried(attempt=self._attempt(call, lease.target, started_at, None, reason), verdict=verdict)
         waited = first_byte_at - started_at
         lease.judged(verdict, headers=response.headers, first_byte_ms=waited.total_seconds() * 1000)
         if verdict.reason is Reason.CREDENTIAL_REFUSED:
             await response.close()  # the client would take it for its own key
-            attempt = _attempt(lease.target, started_at, self._now(), response.status, verdict.reason.value)
+            attempt = self._attempt(call, lease.target, started_at, response.status, verdict.reason.value)
             return _Tried(attempt=attempt, verdict=verdict)
         failure = None if verdict.action is Action.ACCEPT else verdict.reason.value
-        attempt = _attempt(lease.target, started_at, self._now(), response.status, failure)
+        attempt = self._attempt(call, lease.target, started_at, response.status, failure)
         return _Tried(attempt=attempt, verdict=verdict, response=response, asked_usage=request.asks_usage)
+
+    def _attempt(
+        self, call: Call, target: Target, started_at: datetime, status: int | None, error: str | None
+    ) -> Attempt:
+        """The account of an attempt that is over, or whose answer has begun."""
+        return Attempt(
+            deployment=target.deployment.name,
+            upstream=target.upstream.name,
+            status=status,
+            error=error,
+            duration_ms=milliseconds(started_at, self._now()),
+            started_ms=milliseconds(call.opened_at, started_at),
+        )
 
 
 def _judge_failure(
@@ -278,15 +291,3 @@ async def _error_body(response: UpstreamResponse) -> bytes:
         except zlib.error:
             return b""
     return body
-
-
-def _attempt(
-    target: Target, started_at: datetime, ended_at: datetime, status: int | None, error: str | None
-) -> Attempt:
-    return Attempt(
-        deployment=target.deployment.name,
-        upstream=target.upstream.name,
-        status=status,
-        error=error,
-        duration_ms=round((ended_at - started_at).total_seconds() * 1000),
-    )

@@ -42,6 +42,7 @@ from shared.limits import Admission, Limits
 from shared.objects import Objects
 from shared.publishing import Publisher
 from shared.settings import Settings
+from shared.telemetry import OFF, Telemetry
 from shared.transports import TransportDown
 from shared.uploading import Upload
 from shared.waiting import EVENT_STREAM, Waiting
@@ -79,8 +80,10 @@ class Gateway:
         objects: Objects,
         limits: Limits,
         now: Callable[[], datetime],
+        telemetry: Telemetry = OFF,
     ) -> None:
         self._settings = settings
+        self._telemetry = telemetry
         self._live = live
         self._identity = identity
         self._publisher = publisher
@@ -89,7 +92,9 @@ class Gateway:
         self._now = now
         self._unawaited: set[asyncio.Task[None]] = set()
         self._attempting = attempting
-        self._answering = Answering(publisher=publisher, objects=objects, limits=limits, now=now, settings=settings)
+        self._answering = Answering(
+            publisher=publisher, objects=objects, limits=limits, now=now, settings=settings, telemetry=telemetry
+        )
 
     async def handle(self, request: InboundRequest) -> Answer:
         """The answer to a request; every error becomes one."""
@@ -111,7 +116,8 @@ class Gateway:
             raise NotReady("The gateway's configuration is invalid; /health says why.")
         client = await self._identity.client_of(request.headers, configuration)
         opened_at = self._now()
-        call = begun(mint(opened_at, secrets.token_bytes(10)), opened_at, client, request)
+        call_id = mint(opened_at, secrets.token_bytes(10))
+        call = begun(call_id, opened_at, client, request, self._telemetry.begin(request.headers))
         try:
             call = routed(call)
             authorization.check_network(client, request.caller_ip)

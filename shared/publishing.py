@@ -15,8 +15,10 @@ from azure.core.exceptions import AzureError
 from shared.core.archive import ArchivedCall
 from shared.core.call_record import CallRecord
 from shared.core.events import Closed, Opened, encode, pack, split
+from shared.core.tracing import Kind
 from shared.shelf import Shelf
 from shared.sinks.archive import Archive, ArchiveWriter
+from shared.telemetry import OFF, Telemetry
 from shared.transports import Transport, TransportDown
 
 _log = logging.getLogger(__name__)
@@ -46,11 +48,14 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
 class Publisher:
     """One per process; used from one event loop."""
 
-    def __init__(self, transport: Transport, archive: Archive, shelf: Shelf, sizes: Sizes) -> None:
+    def __init__(
+        self, transport: Transport, archive: Archive, shelf: Shelf, sizes: Sizes, telemetry: Telemetry = OFF
+    ) -> None:
         self._transport = transport
         self._archive = archive
         self._shelf = shelf
         self._sizes = sizes
+        self._telemetry = telemetry
         self._waiting: list[tuple[Sequence[bytes], asyncio.Future[None]]] = []
         self._waiting_bytes = 0
         self._spared_until = 0.0
@@ -59,13 +64,18 @@ class Publisher:
 
     async def opened(self, record: CallRecord) -> None:
         """Tells that a call was accepted. Raises TransportDown where that may not have been kept."""
-        await self._publish([encode(Opened(record=record))])
+        with self._telemetry.step("publish opened", Kind.PRODUCER, record.trace):
+            await self._publish([encode(Opened(record=record))])
 
     async def closed(self, call: ArchivedCall) -> None:
         """Tells that a call has ended. Raises TransportDown where that may not have been kept."""
+        with self._telemetry.step("publish closed", Kind.PRODUCER, call.record.trace):
+            await self._publish_closed(call)
+
+    async def _publish_closed(self, call: ArchivedCall) -> None:
         size = len(call.request) + len(call.response)
         if size > self._sizes.claim_check_bytes and (digest := await self._archived(call, size)):
-            await self.archived(call.record, digest)
+            await self._publish([encode(Closed(record=call.record, archive_sha256=digest))])
             return
         line = encode(Closed.of(call))
         limit = self._transport.max_message_bytes
@@ -86,7 +96,8 @@ class Publisher:
 
     async def archived(self, record: CallRecord, sha256: str) -> None:
         """Tells that a call has ended which is in the archive already, with that digest of its head. Raises TransportDown."""
-        await self._publish([encode(Closed(record=record, archive_sha256=sha256))])
+        with self._telemetry.step("publish closed", Kind.PRODUCER, record.trace):
+            await self._publish([encode(Closed(record=record, archive_sha256=sha256))])
 
     async def _publish(self, lines: Sequence[bytes]) -> None:
         size = sum(map(len, lines))

@@ -13,13 +13,22 @@ from azure.core.exceptions import AzureError, HttpResponseError
 
 from shared.core.archive import digest_of
 from shared.core.archive import encode as encode_call
+from shared.core.call_record import CallRecord
 from shared.core.events import Chunk, Closed, Record, Undecodable, decode, encode, unpack
+from shared.core.tracing import Kind
 from shared.quarantine import Quarantine
 from shared.shelf import Shelf
 from shared.sinks import Sink
 from shared.sinks.archive import Archive, NotTheCall
+from shared.telemetry import OFF, Telemetry
 
 _log = logging.getLogger(__name__)
+
+_TOLD = (
+    *("call_id", "client_id", "operation", "model", "deployment", "outcome", "status", "duration_ms"),
+    *("usage_source", "trace_id"),
+)
+"""The fields of a record that a log line has."""
 
 
 class Recorder(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,6 +38,7 @@ class Recorder(msgspec.Struct, frozen=True, kw_only=True):
     sinks: Sequence[Sink]
     quarantine: Quarantine
     shelf: Shelf
+    telemetry: Telemetry = OFF
 
     async def record(self, messages: Sequence[bytes]) -> None:
         """Keeps the calls in `messages`. Raises an ExceptionGroup where some could neither be kept nor shelved."""
@@ -51,7 +61,10 @@ class Recorder(msgspec.Struct, frozen=True, kw_only=True):
                 records.append(_with_digest(event))
         for pieces in chunks.values():
             records.extend(await self._joined(pieces))
-        await self._keep(records)
+        with self.telemetry.step("record", Kind.CONSUMER, *(each.record.trace for each in records)):
+            await self._keep(records)
+        for each in records:
+            _tell(each.record)
 
     async def _joined(self, pieces: Sequence[Chunk]) -> Sequence[Closed]:
         """The call that these chunks complete, if they do. Its bodies stay in the archive, where the chunks are blocks of
@@ -127,6 +140,11 @@ def _with_digest(event: Record) -> Record:
     if not isinstance(event, Closed) or (call := event.call) is None:
         return event
     return msgspec.structs.replace(event, archive_sha256=digest_of(encode_call(call)))
+
+
+def _tell(record: CallRecord) -> None:
+    if record.outcome is not None:
+        _log.info("call recorded", extra={name: getattr(record, name) for name in _TOLD})
 
 
 async def _write(sink: Sink, records: Sequence[Record]) -> tuple[Sequence[Record], Exception | None]:

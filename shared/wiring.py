@@ -37,6 +37,7 @@ from shared.health_board import HealthBoard
 from shared.identifying import Identity
 from shared.limits import Limits
 from shared.limits_table import LimitsTable
+from shared.log_lines import write_fields
 from shared.managing import Management
 from shared.objects import Objects
 from shared.proxying import Gateway
@@ -48,6 +49,7 @@ from shared.shelf import Shelf
 from shared.sinks import Sink
 from shared.sinks.archive import Archive
 from shared.sinks.ledger import Ledger
+from shared.telemetry import OFF, Telemetry, exporters_of
 from shared.transports import Transport
 from shared.transports.storage_queue import StorageQueue
 from shared.upstream import Upstreams
@@ -98,6 +100,9 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     objects: Objects
     limits: Limits
     limits_table: LimitsTable
+    board: HealthBoard
+    quarantine: Quarantine
+    telemetry: Telemetry
 
     @property
     def configuration(self) -> Configuration | None:
@@ -147,6 +152,7 @@ async def services() -> Services:
 
 async def _make() -> Services:
     settings = read_settings(os.environ)
+    write_fields(logging.getLogger().handlers, as_json=settings.logs_json)
     account = storage.connect(settings)
     tables, stores = account.tables, _stores(settings, account)
     archive, shelf = stores.archive, stores.shelf
@@ -162,13 +168,15 @@ async def _make() -> Services:
 
     tokens = EntraTokens(now, monotonic)
     identity = Identity(settings, tokens)
+    telemetry = _telemetry(settings, directory)
+    board = HealthBoard(now=monotonic, random=random)
     gateway = Gateway(
         settings=settings,
         live=directory,
         identity=identity,
         attempting=Attempting(
             upstreams=Upstreams(settings),
-            board=HealthBoard(now=monotonic, random=random),
+            board=board,
             credentials=Credentials(now),
             now=now,
             first_byte_timeout_s=settings.first_byte_timeout_s,
@@ -179,10 +187,12 @@ async def _make() -> Services:
             archive,
             shelf,
             Sizes(claim_check_bytes=settings.claim_check_bytes, waiting_bytes=_MOST_WAITING_BYTES),
+            telemetry,
         ),
         objects=objects,
         limits=limits,
         now=now,
+        telemetry=telemetry,
     )
     return Services(
         settings=settings,
@@ -193,7 +203,7 @@ async def _make() -> Services:
         following=asyncio.create_task(_follow(directory, tokens, settings.refresh_s)),
         transport=transport,
         shelf=shelf,
-        recorder=stores.recorder,
+        recorder=msgspec.structs.replace(stores.recorder, telemetry=telemetry),
         ledger=stores.ledger,
         usage=stores.usage,
         chains=stores.chains,
@@ -201,6 +211,9 @@ async def _make() -> Services:
         objects=objects,
         limits=limits,
         limits_table=limits_table,
+        board=board,
+        quarantine=stores.quarantine,
+        telemetry=telemetry,
     )
 
 
@@ -266,6 +279,18 @@ def _transport(settings: Settings, queues: QueueServiceClient) -> Transport:
             )
         )
     return EventHubs(client, settings.event_hub_message_bytes)
+
+
+def _telemetry(settings: Settings, directory: Directory) -> Telemetry:
+    if not exporters_of(settings):
+        return OFF
+    from shared.telemetry_export import OpenTelemetry  # a second, with Application Insights, that others need not spend
+
+    service = {
+        "service.name": os.environ.get("WEBSITE_SITE_NAME") or "tollgate",
+        "service.instance.id": os.environ.get("WEBSITE_INSTANCE_ID") or secrets.token_hex(8),
+    }
+    return OpenTelemetry(settings, service=service, now=now, configuration=lambda: directory.current)
 
 
 def _explorer(settings: Settings, archive: Archive) -> tuple[Sink, ...]:

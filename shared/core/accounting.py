@@ -71,6 +71,7 @@ def open_record(call: Call) -> CallRecord:
         request_bytes=call.upload.declared_bytes if call.upload else len(call.body),
         request_sha256=hashlib.sha256(call.body).hexdigest(),
         request_parameters=_parameters(call),
+        trace=call.trace,
     )
 
 
@@ -84,8 +85,8 @@ def close_record(call: Call, record: CallRecord, ending: Ending) -> CallRecord:
         record,
         outcome=ending.outcome,
         closed_at=ending.closed_at,
-        first_byte_ms=_ms(record.opened_at, ending.first_byte_at) if ending.first_byte_at else None,
-        duration_ms=_ms(record.opened_at, ending.closed_at),
+        first_byte_ms=milliseconds(record.opened_at, ending.first_byte_at) if ending.first_byte_at else None,
+        duration_ms=milliseconds(record.opened_at, ending.closed_at),
         status=served.status,
         attempts=served.attempts,
         deployment=target.deployment.name if target else None,
@@ -156,7 +157,8 @@ def _tools(raw: msgspec.Raw) -> list[str]:
     return [name[:_LONGEST_WORD] for name in names if name]
 
 
-def _ms(start: datetime, end: datetime) -> int:
+def milliseconds(start: datetime, end: datetime) -> int:
+    """From one instant to another."""
     return round((end - start).total_seconds() * 1000)
 
 

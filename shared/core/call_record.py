@@ -9,6 +9,7 @@ from enum import StrEnum
 
 import msgspec
 
+from shared.core.trace_context import TraceContext
 from shared.core.usage import TokenUsage
 
 
@@ -46,6 +47,9 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     status: int | None
     error: str | None
     duration_ms: int
+    """Until its answer began."""
+    started_ms: int | None = None
+    """From the call's `opened_at`."""
 
 
 class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,5 +97,12 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
     response_encoding: str | None = None
     """The Content-Encoding of the response body, which is recorded as it was sent."""
     error: str | None = None
+    trace: TraceContext | None = None
+    """Its span, where telemetry is on."""
     content: str = "full"
     """How much of the call is kept: `full`, `metadata` or `none`."""
+
+    @property
+    def trace_id(self) -> str | None:
+        """Where to find it among the traces."""
+        return self.trace.trace_id if self.trace else None

@@ -16,6 +16,7 @@ from shared.core.configuration import Client
 from shared.core.errors import BadRequest
 from shared.core.headers import Headers, get
 from shared.core.operations import Form, Route, match, nowhere
+from shared.core.trace_context import TraceContext
 
 _LONGEST_QUERY = 32_768
 """Bytes. What no HTTP client could send on must not count against an upstream."""
@@ -67,6 +68,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     api_version: str | None
     request: InboundRequest
 
+    trace: TraceContext | None = None
+    """Its span, where telemetry is on."""
     stream: bool = False
     stores: bool = False
     """Whether the upstream keeps what comes of it as an object."""
@@ -87,7 +90,9 @@ class _StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
-def begun(call_id: str, opened_at: datetime, client: Client, request: InboundRequest) -> Call:
+def begun(
+    call_id: str, opened_at: datetime, client: Client, request: InboundRequest, trace: TraceContext | None = None
+) -> Call:
     """The call in a request of which nothing is understood yet."""
     return Call(
         call_id=call_id,
@@ -97,6 +102,7 @@ def begun(call_id: str, opened_at: datetime, client: Client, request: InboundReq
         model="",
         api_version=None,
         request=request,
+        trace=trace,
     )
 
 

@@ -14,6 +14,7 @@ from shared.core.calls import Call, field, model_part, parameter_name
 from shared.core.configuration import Target, Upstream, UpstreamAuth, UpstreamKind
 from shared.core.headers import CREDENTIAL_PARAMETERS, Headers, for_upstream, get
 from shared.core.operations import Form, UrlStyle
+from shared.core.trace_context import attempt_of, for_attempt
 
 _USAGE_CHUNKS_SINCE = "2024-09-01-preview"
 """The first Azure api-version that knows `stream_options.include_usage`."""
@@ -40,8 +41,9 @@ class UpstreamRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the gateway asked for a usage chunk that the client did not: it is taken out of the answer again."""
 
 
-def upstream_request(call: Call, target: Target, credential: str) -> UpstreamRequest:
-    """The request that asks `target`, shown that key or token, to serve `call`, in that upstream's own words."""
+def upstream_request(call: Call, target: Target, credential: str, attempt: int = 0) -> UpstreamRequest:
+    """The request that asks `target`, shown that key or token, to serve `call`, in that upstream's own words. `attempt` counts
+    those that went before."""
     asks_usage = (
         call.stream and call.route.operation.usage_chunk and not call.wants_usage and _has_usage_chunks(call, target)
     )
@@ -49,7 +51,7 @@ def upstream_request(call: Call, target: Target, credential: str) -> UpstreamReq
         method=call.route.operation.method,
         url=_url(call, target),
         headers=(
-            *for_upstream(call.request.headers),
+            *_passed_on(call, attempt),
             *_credential(target.upstream, credential),
             _accept_encoding(call, rewrites=asks_usage),
             *_length(call),
@@ -57,6 +59,12 @@ def upstream_request(call: Call, target: Target, credential: str) -> UpstreamReq
         body=call.upload.chunks() if call.upload else _body(call, target, asks_usage=asks_usage),
         asks_usage=asks_usage,
     )
+
+
+def _passed_on(call: Call, attempt: int) -> Headers:
+    """The client's own headers. Its `traceparent` is among them, unless the attempt has a span of its own."""
+    headers = for_upstream(call.request.headers)
+    return headers if call.trace is None else for_attempt(headers, attempt_of(call.trace, attempt))
 
 
 def _length(call: Call) -> Headers:

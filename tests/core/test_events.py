@@ -145,6 +145,8 @@ def test_an_event_is_written_so_that_an_older_recorder_reads_it(name: str, event
 def is_part_of(old: Any, new: Any) -> bool:
     if isinstance(old, dict) and isinstance(new, dict):
         return all(key in new and is_part_of(value, new[key]) for key, value in old.items())
+    if isinstance(old, list) and isinstance(new, list):
+        return len(old) == len(new) and all(map(is_part_of, old, new))
     return bool(old == new)
 
 
