@@ -143,7 +143,8 @@ class Gateway:
         _check_size(declared, self._settings.max_request_bytes)
         if not operation.passes or declared <= self._settings.replay_bytes:
             return msgspec.structs.replace(call, body=await _read(request, self._settings.max_request_bytes))
-        is_kept = content_policy.policy_of(call) is Content.FULL and call.client.content_bytes is None
+        limits_bodies = call.client.content_bytes is not None or call.client.redact
+        is_kept = content_policy.policy_of(call) is Content.FULL and not limits_bodies
         writer = self._publisher.writer(call.call_id) if is_kept else None
         return msgspec.structs.replace(call, upload=Upload(request.chunks, declared, writer))
 

@@ -99,6 +99,8 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
     trace: TraceContext | None = None
     """Its span, where telemetry is on."""
+    redactions: dict[str, int] = {}
+    """How often which pattern was taken out of what is kept. The digests above are of what was sent."""
     content: str = "full"
     """How much of the call is kept: `full`, `metadata` or `none`."""
 

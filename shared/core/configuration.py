@@ -170,6 +170,22 @@ class Price(_Value, frozen=True, kw_only=True):
                 raise ValueError(f"Expected `{name}` >= 0")  # the codec adds the place
 
 
+class Redaction(_Value, frozen=True, kw_only=True):
+    """What is taken out of bodies before they are kept: what a regular expression of Python's matches."""
+
+    name: str
+    """Stands in its place: `[name]`."""
+    pattern: str
+
+    def __post_init__(self) -> None:
+        try:
+            matches_nothing = re.compile(self.pattern).search("") is not None
+        except re.error as error:
+            raise ValueError(f"Expected `pattern` to be a regular expression: {error}") from error
+        if matches_nothing:
+            raise ValueError("Expected `pattern` to match some text: it matches where there is none")
+
+
 class Policy(_Value, frozen=True, kw_only=True):
     """What a client may do, and how it is dealt with."""
 
@@ -183,6 +199,8 @@ class Policy(_Value, frozen=True, kw_only=True):
     content: Content = Content.FULL
     content_bytes: PositiveInt | None = None
     """The most bytes of each body that are kept; None: all."""
+    redact: tuple[Redaction, ...] = ()
+    """What is taken out of bodies before they are kept, besides secrets. An upload that passes through is then not kept."""
     may_opt_out: bool = False
     """Whether a request may ask for less to be kept (`x-tollgate-content: metadata` or `none`)."""
     limits: Limits = Limits()

@@ -4,6 +4,8 @@ Rule: what is withheld never leaves the gateway: neither transport nor sink gets
 ledger is the same whatever the policy is.
 """
 
+from collections import Counter
+
 import msgspec
 
 from shared.core.archive import ArchivedCall
@@ -11,6 +13,7 @@ from shared.core.call_record import CallRecord
 from shared.core.calls import Call
 from shared.core.configuration import Content
 from shared.core.headers import get
+from shared.core.redaction import redacted
 
 OPT_OUT = "x-tollgate-content"
 """A request header that asks for less to be kept than the client's policy says: `metadata` or `none`."""
@@ -40,5 +43,11 @@ def kept(call: Call, closed: ArchivedCall) -> ArchivedCall:
     """What is kept of a call that ended."""
     if closed.record.content != Content.FULL:
         return ArchivedCall(record=closed.record, request=b"", response=b"")
-    most = call.client.content_bytes
-    return ArchivedCall(record=closed.record, request=closed.request[:most], response=closed.response[:most])
+    most, patterns = call.client.content_bytes, call.client.redact
+    request = redacted(closed.request, patterns)
+    response = redacted(closed.response, patterns, closed.record.response_encoding)
+    record = closed.record
+    if request.found or response.found:
+        found = Counter(request.found) + Counter(response.found)
+        record = msgspec.structs.replace(record, redactions=dict(found))
+    return ArchivedCall(record=record, request=request.body[:most], response=response.body[:most])

@@ -67,6 +67,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     error: str | None
     content: str
     """How much of the call is kept: `full`, `metadata` or `none`."""
+    redactions: dict[str, int]
+    trace_id: str | None
     finish_reasons: tuple[str, ...]
     content_filter: tuple[str, ...]
     attempts: tuple[Attempt, ...]
@@ -117,6 +119,7 @@ def row_of(call: ArchivedCall) -> Row:
         **renamed,
         **msgspec.structs.asdict(usage),
         record_version=VERSION,
+        trace_id=record.trace_id,
         upstream_ms=sum(attempt.duration_ms for attempt in record.attempts),
         model_asked=record.model,
         model_name=record.model_served or record.model,
