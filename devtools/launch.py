@@ -161,12 +161,12 @@ class _Health:
     def ready(self) -> bool | None:
         connection = http.client.HTTPConnection(HOST, self._port, timeout=5)  # not urllib: no proxy between us
         with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
-            connection.request("GET", "/health")
+            connection.request("GET", "/health/ready")
             response = connection.getresponse()
             body = response.read()
-            if response.status == HTTPStatus.OK and b'"ready"' in body:
+            if response.status == HTTPStatus.OK:
                 return True
             if b'"problems"' in body and body != self._shown:
                 self._shown = body
-                say(f"not ready: /health says {body.decode(errors='replace')}")
+                say(f"not ready: /health/ready says {body.decode(errors='replace')}")
         return None

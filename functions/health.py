@@ -1,4 +1,4 @@
-"""`GET /health`: whether calls can be served, and if not, why; and how fresh what they are judged by is."""
+"""`GET /health`: the process answers. `GET /health/ready`: it can serve calls, and if not, why. Both for probes, with no key."""
 
 import azure.functions as func
 from azurefunctions.extensions.http.fastapi import Request, Response
@@ -6,25 +6,22 @@ from azurefunctions.extensions.http.fastapi import Request, Response
 from functions.web import json_response
 from shared import wiring
 from shared.core.errors import NotReady
+from shared.readiness import Status, not_ready
 
 blueprint = func.Blueprint()
 
 
-@blueprint.route(route="health", methods=["GET"])
+@blueprint.route(route="health", methods=["GET", "HEAD"])
 async def health(req: Request) -> Response:  # noqa: ARG001 - the binding wants it
-    """200 `{"status": "ready", "configuration", "clients"}`, or 503 with `problems`.
+    """200 `{"status": "live"}`, whatever else is wrong: no I/O, so that a storage account that is away restarts nobody."""
+    return json_response({"status": "live"})
 
-    `configuration` is a sentence; `clients` says how old the list of clients is and why it is not newer.
-    """
+
+@blueprint.route(route="health/ready", methods=["GET", "HEAD"])
+async def ready(req: Request) -> Response:  # noqa: ARG001 - likewise
+    """200 where calls can be served, else 503, with a shared/readiness.py `Report`."""
     try:
-        parts = await wiring.services()
+        report = await (await wiring.services()).readiness.report()
     except NotReady as error:
-        return json_response({"status": "not_ready", "problems": (error.message,)}, status=503)
-    if not await parts.shelf.is_reachable():
-        return json_response(
-            {"status": "not_ready", "problems": ("The storage account cannot be reached.",)}, status=503
-        )
-    details = {"configuration": parts.directory.source.status.summary, "clients": parts.directory.status()}
-    if parts.configuration is None:
-        return json_response({"status": "not_ready", "problems": parts.problems, **details}, status=503)
-    return json_response({"status": "ready", **details})
+        report = not_ready(error.message)
+    return json_response(report, status=503 if report.status is Status.NOT_READY else 200)

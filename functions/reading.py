@@ -51,7 +51,7 @@ async def _whose(request: InboundRequest, parts: Services) -> str | None:
     if await parts.identity.is_admin(request.headers, parts.configuration):
         return None
     if parts.configuration is None:
-        raise NotReady("The gateway's configuration is invalid; /health says why.")
+        raise NotReady("The gateway's configuration is invalid; /health/ready says why.")
     client = await parts.identity.client_of(request.headers, parts.configuration)
     check_network(client, request.caller_ip)
     return client.id

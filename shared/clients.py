@@ -166,7 +166,7 @@ class Directory:
         self.current = msgspec.structs.replace(base, keys_by_id=keys, clients_by_id=clients)
 
     def status(self) -> DirectoryStatus:
-        """For /health."""
+        """For /health/ready."""
         at = self._refreshed_at
         return DirectoryStatus(
             refreshed_at=at,

@@ -132,7 +132,7 @@ class SourceStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def summary(self) -> str:
-        """A sentence for /health."""
+        """A sentence for /health/ready."""
         broken = "; ".join(self.problems)
         if self.loaded_at is None:
             return f"none: {broken}"

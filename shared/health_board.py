@@ -50,6 +50,10 @@ class HealthBoard:
         """Puts what `decide` makes of a health, at this instant, in its place."""
         self._health[name] = decide(self._health.get(name, UNMET), self._now())
 
+    def is_available(self, name: str) -> bool:
+        """Whether a call may be sent to the target of that name now."""
+        return self._health.get(name, UNMET).is_available(self._now())
+
     def snapshot(self) -> Mapping[str, Health]:
         """Every deployment that was ever asked, as it is now."""
         return dict(self._health)

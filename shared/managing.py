@@ -210,7 +210,7 @@ class Management:
 
     def _valid(self) -> Configuration:
         if self._configuration is None:
-            raise NotReady("There is no valid configuration; /health says why.")
+            raise NotReady("There is no valid configuration; /health/ready says why.")
         return self._configuration
 
     def _view(self, client_id: str) -> ClientView:

@@ -113,7 +113,7 @@ class Gateway:
     async def _serve(self, request: InboundRequest) -> Answer:
         configuration = self._live.current  # one for the whole call, whatever is reloaded meanwhile
         if configuration is None:
-            raise NotReady("The gateway's configuration is invalid; /health says why.")
+            raise NotReady("The gateway's configuration is invalid; /health/ready says why.")
         client = await self._identity.client_of(request.headers, configuration)
         opened_at = self._now()
         call_id = mint(opened_at, secrets.token_bytes(10))

@@ -8,6 +8,8 @@ import hashlib
 from azure.core.exceptions import ResourceExistsError
 from azure.storage.blob.aio import ContainerClient
 
+from shared.shelf import first_page
+
 
 class Quarantine:
     """Writes to one container."""
@@ -20,6 +22,10 @@ class Quarantine:
         await self._container.upload_blob(
             hashlib.sha256(message).hexdigest(), message, overwrite=True, metadata={"reason": _header_safe(reason)}
         )
+
+    async def count(self) -> int:
+        """How many messages are here; of very many, the first."""
+        return await first_page(self._container)
 
     async def prepare(self) -> None:
         try:

@@ -1,7 +1,7 @@
 """The composition root: the one place that reads the environment and knows every part.
 
 Rule: importing does nothing. Parts are made on first use, within the event loop that uses them, and made again next time
-where that failed; so a wrong setting or a storage account that is away shows on /health and mends itself.
+where that failed; so a wrong setting or a storage account that is away shows on /health/ready and mends itself.
 """
 
 import asyncio
@@ -43,6 +43,7 @@ from shared.objects import Objects
 from shared.proxying import Gateway
 from shared.publishing import Publisher, Sizes
 from shared.quarantine import Quarantine
+from shared.readiness import Readiness
 from shared.recording import Recorder
 from shared.settings import Settings, SettingsInvalid, Transports, read_binding_settings, read_settings
 from shared.shelf import Shelf
@@ -100,9 +101,8 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     objects: Objects
     limits: Limits
     limits_table: LimitsTable
-    board: HealthBoard
-    quarantine: Quarantine
     telemetry: Telemetry
+    readiness: Readiness
 
     @property
     def configuration(self) -> Configuration | None:
@@ -211,9 +211,16 @@ async def _make() -> Services:
         objects=objects,
         limits=limits,
         limits_table=limits_table,
-        board=board,
-        quarantine=stores.quarantine,
         telemetry=telemetry,
+        readiness=Readiness(
+            directory=directory,
+            transport=transport,
+            shelf=shelf,
+            quarantine=stores.quarantine,
+            usage=stores.usage,
+            board=board,
+            now=now,
+        ),
     )
 
 

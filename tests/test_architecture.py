@@ -249,7 +249,7 @@ def imported(environment: Mapping[str, str], planted_line: str = "") -> subproce
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS.values(), ids=ENVIRONMENTS.keys())
 def test_importing_the_app_never_fails_and_does_no_io(environment: dict[str, str]) -> None:
-    """Guards that a wrong setting does not take every function away: it shows on /health and in each answer."""
+    """Guards that a wrong setting does not take every function away: it shows on /health/ready and in each answer."""
     result = imported(environment)
     assert result.returncode == 0, result.stderr
     assert "'health'" in result.stdout

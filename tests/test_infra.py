@@ -22,8 +22,6 @@ TEMPLATES = bicep.templates()
 ALL = [pytest.param(template, id=name) for name, template in TEMPLATES.items()]
 
 READ_BY_OTHERS = {
-    "APPLICATIONINSIGHTS_AUTHENTICATION_STRING": "the host: it sends its telemetry as the app's identity",
-    "APPLICATIONINSIGHTS_CONNECTION_STRING": "the host: where its telemetry goes",
     "AZURE_CLIENT_ID": "azure-identity: which identity DefaultAzureCredential takes",
     "AzureWebJobsDisableHomepage": "the host: no page of its own at /",
     "AzureWebJobsStorage__clientId": "the host's triggers, timers and keys",
@@ -37,6 +35,7 @@ LEFT_EMPTY = {
     "AzureWebJobsStorage": "the account allows no shared key",
     "TOLLGATE_EVENT_HUB": "nor does the namespace",
     "TOLLGATE_ADMIN_ROLE": "an organization's own choice",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "Application Insights is made, a collector is not",
 }
 """Settings without a default that the templates do not set, and why. All others without one are set."""
 
@@ -50,7 +49,7 @@ ROLES = {
     "Viewer": "azure.kusto.data",
     "Cognitive Services OpenAI User": "azure.identity.aio",
     "Key Vault Secrets User": "TOLLGATE_ADMIN_KEY",
-    "Monitoring Metrics Publisher": "APPLICATIONINSIGHTS_CONNECTION_STRING",
+    "Monitoring Metrics Publisher": "azure.monitor.opentelemetry.exporter",
 }
 """What needs each of the app's roles: a package that the code imports, a trigger, or a setting that refers to another service."""
 

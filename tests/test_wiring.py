@@ -1,6 +1,6 @@
 """What cannot be made is told as NotReady, with what to do, and is tried again with the next call.
 
-Guards, with tests/test_architecture.py, that a wrong setting shows on /health and in a clear error per call.
+Guards, with tests/test_architecture.py, that a wrong setting shows on /health/ready and in a clear error per call.
 """
 
 import json
@@ -67,7 +67,7 @@ async def test_what_is_wrong_shows_on_health(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], message: str
 ) -> None:
     set_all(monkeypatch, environment)
-    function: Any = health.health
+    function: Any = health.ready
     answer = await function._function.get_user_function()(req=None)
     assert isinstance(answer, AnswerResponse)
     body = json.loads(bytes(answer.body))

@@ -18,6 +18,9 @@ class Transport(Protocol):
     async def redeliver(self, deliver: Callable[[Sequence[bytes]], Awaitable[None]], /) -> int:
         """Hands over messages that the platform has given up on, and forgets them. Returns how many there were."""
 
+    async def backlog(self) -> int | None:
+        """About how many messages wait to be recorded; None: not known here. Raises TransportDown."""
+
     async def prepare(self) -> None:
         """Creates what is needed to send; does nothing where it exists."""
 

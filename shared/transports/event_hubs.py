@@ -42,6 +42,14 @@ class EventHubs:
         """Nothing: the trigger's retry policy never gives up."""
         return 0
 
+    async def backlog(self) -> int | None:
+        """None: what a consumer has read is known to it alone."""
+        try:
+            await self._client.get_eventhub_properties()
+        except (EventHubError, AzureError, OSError) as error:
+            raise TransportDown(str(error) or repr(error)) from error
+        return None
+
     async def prepare(self) -> None:
         """The hub is made with the namespace: a sender has no right to."""
 

@@ -48,6 +48,13 @@ class StorageQueue:
             return delivered  # nothing has ever failed
         return delivered
 
+    async def backlog(self) -> int:
+        try:
+            properties = await self._client.get_queue_properties()
+        except AzureError as error:
+            raise TransportDown(str(error)) from error
+        return properties.approximate_message_count or 0
+
     async def prepare(self) -> None:
         try:
             await self._client.create_queue()

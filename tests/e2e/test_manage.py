@@ -248,7 +248,7 @@ async def _health_when(stack: Stack, beginning: str) -> dict[str, Any]:
     health: dict[str, Any] = {}
     for _ in range(300):
         async with httpx.AsyncClient(base_url=stack.host.base_url) as http:
-            health = (await http.get("/health")).json()
+            health = (await http.get("/health/ready")).json()
         if health["configuration"].startswith(beginning):
             return health
         await asyncio.sleep(0.1)
@@ -276,7 +276,7 @@ async def test_a_file_is_followed_and_a_broken_version_changes_nothing(
 
         write(file, json.dumps(document | {"deploymnets": []}, indent=1))
         health = await _health_when(app, "kept the version of ")
-        assert health["status"] == "ready"
+        assert health["status"] == "degraded"
         assert "; the new one is broken: line " in health["configuration"]
         assert "did you mean `deployments`?" in health["configuration"]
         assert await chat(app, stack.key("team-b")) == 200

@@ -149,7 +149,7 @@ def test_a_configuration_that_cannot_be_used_is_shown_while_it_waits(start: Star
     broken = tmp_path / "broken.toml"
     broken.write_text("[[clients]\n")
     run = start(TOLLGATE_CONFIG=str(broken))
-    while "not ready: /health says" not in run.output:
+    while "not ready: /health/ready says" not in run.output:
         assert run.process.poll() is None, run.output
         time.sleep(0.05)
     assert run.stop() == 0

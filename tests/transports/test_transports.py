@@ -56,6 +56,19 @@ async def test_preparing_again_changes_nothing(tested: Carrier) -> None:
     assert await tested.received() == [b"kept"]
 
 
+async def test_a_queue_tells_how_many_messages_wait(azurite: Azurite, prefix: str) -> None:
+    async with storage_queue(azurite.connection_string, f"{prefix}-calls") as carrier:
+        await carrier.transport.prepare()
+        assert await carrier.transport.backlog() == 0
+        await carrier.transport.send([b"1", b"2"])
+        assert await carrier.transport.backlog() == 2
+
+
+async def test_a_store_that_is_away_tells_no_backlog(unreachable: Transport) -> None:
+    with pytest.raises(TransportDown, match=r".+"):
+        await unreachable.backlog()
+
+
 async def test_a_store_that_is_away_is_transport_down(unreachable: Transport) -> None:
     with pytest.raises(TransportDown, match=r".+"):
         await unreachable.send([b"one", b"two"])
