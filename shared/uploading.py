@@ -43,12 +43,11 @@ class Upload:
             self._digest.update(chunk)
             if self._writer:
                 block += chunk
-                if len(block) >= _BLOCK_BYTES:
+                # The last one before its last byte goes on: the answer must not overtake it.
+                if len(block) >= _BLOCK_BYTES or self.passed_bytes == self.declared_bytes:
                     await self._stage(bytes(block))
                     block.clear()
             yield chunk
-        if block:
-            await self._stage(bytes(block))
 
     async def finish(self, record: CallRecord, response: bytes) -> str | None:
         """Completes the archived call. The digest of its head; None where the body is not kept. Raises AzureError."""

@@ -1,12 +1,13 @@
-"""The edge to upstreams, and the only place that knows the HTTP client.
+"""The edge to upstreams: with the transport behind it (upstream_transport.py) the only place that knows httpx.
 
-Rule: bytes in, bytes out. Nothing is decompressed, redirected or retried here, and every way in which the HTTP client can
-fail becomes an UpstreamError that says whether the request may have reached the upstream.
+Rule: bytes in, bytes out. Nothing is decompressed, redirected, retried or remembered here, and every way in which HTTP can
+fail becomes an UpstreamError that says whether the request may have reached the upstream. httpx's client is left out: what
+it adds to a transport is redirects, proxies and a cookie jar, in which one client's cookies would meet another's.
 """
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
+from typing import cast
 
 import httpx
 
@@ -14,6 +15,7 @@ from shared.core.errors import BadRequest
 from shared.core.headers import Headers
 from shared.core.upstream_requests import UpstreamRequest
 from shared.settings import Settings
+from shared.upstream_transport import Http1Transport
 
 
 class UpstreamError(Exception):
@@ -30,7 +32,7 @@ class UpstreamResponse:
 
     def __init__(self, response: httpx.Response) -> None:
         self._response = response
-        self._incoming = response.aiter_raw()
+        self._incoming = aiter(cast(httpx.AsyncByteStream, response.stream))
         self._peeked: list[bytes] = []
         self._next: asyncio.Future[bytes | None] | None = None
         self.status = response.status_code
@@ -93,33 +95,31 @@ class Upstreams:
     """The one pool of connections to all upstreams."""
 
     def __init__(self, settings: Settings) -> None:
-        self._client = httpx.AsyncClient(
-            timeout=httpx.Timeout(
-                settings.idle_timeout_s, connect=settings.connect_timeout_s, read=settings.idle_timeout_s, pool=5.0
-            ),
-            limits=httpx.Limits(max_connections=1000, max_keepalive_connections=200, keepalive_expiry=30),
-            follow_redirects=False,
-            trust_env=False,
-        )
-        self._client.headers.clear()  # what the client sent is what goes out
-        logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every URL
+        self._times = httpx.Timeout(settings.idle_timeout_s, connect=settings.connect_timeout_s, pool=5.0).as_dict()
+        self._transport = Http1Transport(connections=1000, idle_s=30)
 
     async def send(self, request: UpstreamRequest) -> UpstreamResponse:
         """The answer to `request`, once its headers are in. Raises UpstreamError, or BadRequest for what cannot be sent."""
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in request.headers]
         try:
-            outgoing = self._client.build_request(request.method, request.url, headers=headers, content=request.body)
+            outgoing = httpx.Request(
+                request.method,
+                request.url,
+                headers=headers,
+                content=request.body,
+                extensions={"timeout": self._times},
+            )
         except httpx.InvalidURL as error:
             raise UpstreamError(f"InvalidURL: {error}", sent=False) from error
         try:
-            return UpstreamResponse(await self._client.send(outgoing, stream=True))
+            return UpstreamResponse(await self._transport.handle_async_request(outgoing))
         except httpx.LocalProtocolError as error:  # the client's mistake, which no deployment is to answer for
             raise BadRequest("A header of the request cannot be sent on.") from error
         except httpx.HTTPError as error:
             raise _upstream_error(error) from error
 
     async def close(self) -> None:
-        await self._client.aclose()
+        await self._transport.aclose()
 
 
 def _upstream_error(error: httpx.HTTPError) -> UpstreamError:

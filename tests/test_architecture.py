@@ -152,7 +152,7 @@ def test_one_who_knows_the_host_is_noticed() -> None:
 
 
 def test_only_the_edge_to_upstreams_knows_the_http_client(modules: Modules) -> None:
-    assert importers(modules, {"httpx"}) == {"shared.upstream"}
+    assert importers(modules, {"httpx"}) == {"shared.upstream", "shared.upstream_transport"}
 
 
 def test_only_the_composition_root_reads_the_environment(modules: Modules) -> None:
