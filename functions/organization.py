@@ -16,7 +16,6 @@ from shared.core.organization import Buckets, encode, parse
 from shared.usage_rows import rows_of
 
 _PATH = re.compile(rb"/(?:v1|openai|openai/v1)/organization(?:/(?P<rest>.*))?", re.IGNORECASE | re.DOTALL)
-_CURRENCY = "USD"
 
 
 def concerns(req: Request) -> bool:
@@ -33,7 +32,7 @@ async def _answer(request: Asked) -> Response:
     found = _PATH.fullmatch(request.request.path.encode("latin-1"))
     path = (found["rest"] if found and found["rest"] else b"").decode("latin-1").rstrip("/")
     asked = parse(path, request.parameters, wiring.now(), request.client_id)
-    buckets = Buckets(asked, _CURRENCY)
+    buckets = Buckets(asked, request.parts.currency)
     async for row in rows_of(request.parts.usage, asked.query):
         buckets.add(row)
     headers = (("content-type", "application/json"),)

@@ -6,8 +6,10 @@ import azure.functions as func
 
 from shared import rollup, wiring
 from shared.chains import chain_hours
+from shared.core.errors import NotReady
 from shared.core.tracing import Kind
 from shared.publishing import SPILL
+from shared.wiring import Services
 
 blueprint = func.Blueprint()
 _settings = wiring.settings_for_bindings()
@@ -18,12 +20,11 @@ async def roll_up_usage(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the
     """Delivers what waits, then rolls up the hours in which something changed."""
     parts = await wiring.services()
     recorder = parts.recorder
-    overdue = timedelta(seconds=parts.settings.incomplete_after_s)
     steps = {
         "deliver poison": parts.transport.redeliver(recorder.record),
         "deliver spill": parts.shelf.deliver(SPILL, recorder.record_lines),
         "drain outboxes": recorder.drain(),
-        "roll up": rollup.run(parts.ledger, parts.usage, recorder.recover, now=wiring.now(), incomplete_after=overdue),
+        "roll up": _count(parts),
         "chain hours": chain_hours(parts.ledger, parts.chains, now=wiring.now()),
         "sweep limits": parts.limits_table.sweep(wiring.now()),
     }
@@ -37,6 +38,16 @@ async def roll_up_usage(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the
                 failures.append(failure)
     if failures:
         raise ExceptionGroup("some of the timer's work is left for the next run", failures)
+
+
+async def _count(parts: Services) -> None:
+    if parts.configuration is None:
+        raise NotReady("The gateway's configuration is invalid; /health says why.")  # and usage would have no price
+    overdue = timedelta(seconds=parts.settings.incomplete_after_s)
+    prices = parts.configuration.prices
+    await rollup.run(
+        parts.ledger, parts.usage, parts.recorder.recover, prices, now=wiring.now(), incomplete_after=overdue
+    )
 
 
 @blueprint.timer_trigger(arg_name="timer", schedule="0 30 3 * * *", run_on_startup=False)

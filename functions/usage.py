@@ -17,8 +17,6 @@ from shared.usage_rows import rows_of
 
 blueprint = func.Blueprint()
 
-_CURRENCY = "USD"
-
 
 @blueprint.route(route="usage", methods=METHODS)
 async def usage(req: Request) -> Response:
@@ -35,14 +33,14 @@ async def _report(asked: Asked) -> Response:
     async for row in rows_of(source, query):
         report.add(row)
     if "text/csv" in (get(asked.request.headers, "accept") or ""):
-        return _csv(report, query)
-    return json_response(report.page(_CURRENCY, watermark))
+        return _csv(report, query, asked.parts.currency)
+    return json_response(report.page(asked.parts.currency, watermark))
 
 
-def _csv(report: Report, query: UsageQuery) -> Response:
+def _csv(report: Report, query: UsageQuery, currency: str) -> Response:
     """All lines: a table is no place for pages."""
     names = (*query.group_by, *flat(Figures().line()), "currency")
-    lines = (csv_line((*flat(line).values(), _CURRENCY)) for line in report.lines())
+    lines = (csv_line((*flat(line).values(), currency)) for line in report.lines())
     body = csv_line(names) + b"".join(lines)
     headers = (
         ("content-type", "text/csv; charset=utf-8"),

@@ -7,7 +7,7 @@ all of it, and so is the ownership of the objects that it speaks of.
 import asyncio
 import logging
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
 
@@ -15,16 +15,17 @@ import msgspec
 from azure.core.exceptions import AzureError
 
 from shared import stickiness
-from shared.core.accounting import Ending, Served, close_record
+from shared.core.accounting import Ending, Served, close_record, tier_of
 from shared.core.archive import ArchivedCall
 from shared.core.call_record import CallRecord, Outcome
 from shared.core.calls import Call
-from shared.core.configuration import OnDisconnect, Price
+from shared.core.configuration import OnDisconnect
 from shared.core.content_encoding import decoded
 from shared.core.content_policy import kept
 from shared.core.errors import GatewayError, NotReady, UpstreamFailed
 from shared.core.headers import get
-from shared.core.pricing import charge, price_of
+from shared.core.prices import PriceSheet, Use
+from shared.core.pricing import charge
 from shared.core.tap import PassTap, StreamTap, read_body
 from shared.core.usage import Reading, TokenUsage
 from shared.core.verdicts import judge_error
@@ -51,7 +52,7 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     response: UpstreamResponse
     lease: Lease
     admission: Admission
-    prices: Sequence[Price]
+    prices: PriceSheet
     deadline: float
     """An instant of the event loop's clock."""
 
@@ -218,9 +219,18 @@ def _tokens(usage: TokenUsage | None) -> int | None:
 
 def _money(exchange: Exchange, reading: Reading) -> Decimal | None:
     """None: the usage is not known, or has no price."""
-    names, on = (reading.model, exchange.call.model), exchange.call.opened_at.date()
-    price = price_of(exchange.prices, names, on)
-    return None if price is None or reading.usage is None else charge(price, reading.usage)
+    call, target = exchange.call, exchange.served.target
+    if reading.usage is None:
+        return None
+    use = Use(
+        model=call.model,
+        model_served=reading.model or "",
+        deployment=target.deployment.name if target else "",
+        region=(target.upstream.region or "") if target else "",
+        tier=tier_of(call, reading),
+    )
+    price = exchange.prices.price_of(use, call.opened_at.date())
+    return None if price is None else charge(price, reading.usage, tier=use.tier)
 
 
 async def _outcome(exchange: Exchange, error: str | None) -> Outcome:

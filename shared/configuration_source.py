@@ -19,6 +19,7 @@ from azure.storage.blob.aio import BlobServiceClient
 from shared.core.configuration import Configuration, parse
 from shared.core.document_lines import is_json
 from shared.core.document_problems import ConfigurationInvalid
+from shared.shipped_prices import shipped_prices
 
 _log = logging.getLogger(__name__)
 
@@ -167,7 +168,7 @@ class ConfigurationSource:
 
     async def _load(self, text: str) -> None:
         try:
-            self.current = await asyncio.to_thread(parse, text, self._settings)
+            self.current = await asyncio.to_thread(lambda: parse(text, self._settings, shipped_prices()))
         except ConfigurationInvalid as error:
             self._broken = error.problems
         else:

@@ -8,7 +8,7 @@ way leaves an entry behind, and what cannot be recorded is not billed. The price
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Protocol
@@ -20,11 +20,11 @@ from shared.answering import Answering, Exchange
 from shared.answers import JSON, Answer, refusal
 from shared.attempting import Attempting, Patience, Unanswered
 from shared.core import authorization, content_policy, pricing
-from shared.core.accounting import Ending, Served, open_record
+from shared.core.accounting import Ending, Served, open_record, tier_of
 from shared.core.call_ids import mint
 from shared.core.call_record import CallRecord, Outcome
 from shared.core.calls import Call, InboundRequest, begun, routed, understood
-from shared.core.configuration import Client, Configuration, Content, OnDisconnect, Pool, Price
+from shared.core.configuration import Client, Configuration, Content, OnDisconnect, Pool
 from shared.core.errors import (
     ClientGone,
     GatewayError,
@@ -37,6 +37,8 @@ from shared.core.errors import (
 from shared.core.headers import for_client, get, with_limits, with_retry_after
 from shared.core.limits import estimate_tokens
 from shared.core.operations import Route
+from shared.core.prices import Price, PriceSheet, Use
+from shared.core.usage import Reading
 from shared.identifying import Identity
 from shared.limits import Admission, Limits
 from shared.objects import Objects
@@ -127,7 +129,7 @@ class Gateway:
             call = await self._with_body(call)
             call = understood(call, call.body)
             pool = await self._pool(configuration, call)
-            most = self._most(configuration, call)
+            most = self._most(configuration, call, pool)
             admission = await self._limits.admit(client, tokens=most.tokens, money=most.money)
         except GatewayError as error:
             if not is_rejection(error):
@@ -195,14 +197,14 @@ class Gateway:
         upstream = await stickiness.upstream_of(call, self._objects)
         return stickiness.on_upstream(configuration.home, upstream)
 
-    def _most(self, configuration: Configuration, call: Call) -> _Most:
+    def _most(self, configuration: Configuration, call: Call, pool: Pool) -> _Most:
         """What the call may take at most, as far as can be told before it is served. Raises PermissionDenied."""
         if not call.model:
             return _Most(0, Decimal(0))
         tokens = estimate_tokens(len(call.body), call.most_output, default_output=self._settings.output_tokens)
         if call.client.limits.money_per_month is None:
             return _Most(tokens, Decimal(0))
-        price = pricing.price_of(configuration.prices, [call.model], call.opened_at.date())
+        price = _some_price(configuration.prices, call, pool)
         if price is None:
             raise PermissionDenied(
                 f"The model '{call.model}' has no price, so your budget cannot be kept.", code="model_not_priced"
@@ -210,7 +212,7 @@ class Gateway:
         output = self._settings.output_tokens if call.most_output is None else call.most_output
         return _Most(tokens, pricing.most(price, len(call.body), output))
 
-    async def _forward(self, call: Call, pool: Pool, admission: Admission, prices: Sequence[Price]) -> Answer:
+    async def _forward(self, call: Call, pool: Pool, admission: Admission, prices: PriceSheet) -> Answer:
         record = content_policy.limited(call, open_record(call))
         patience = Patience(asyncio.get_running_loop().time() + self._settings.deadline_s)
         try:
@@ -236,7 +238,7 @@ class Gateway:
         record: CallRecord,
         pool: Pool,
         admission: Admission,
-        prices: Sequence[Price],
+        prices: PriceSheet,
         patience: Patience,
     ) -> Answer:
         try:
@@ -271,6 +273,17 @@ class Gateway:
         if served.retry_after_s is not None:
             headers = with_retry_after(headers, served.retry_after_s)
         return Answer(status=served.status, headers=headers, body=body)
+
+
+def _some_price(prices: PriceSheet, call: Call, pool: Pool) -> Price | None:
+    """A price of the model that was asked for, on any of the deployments that may serve it."""
+    tier = tier_of(call, Reading())
+    uses = (
+        Use(model=call.model, deployment=target.deployment.name, region=target.upstream.region or "", tier=tier)
+        for target in pool.targets
+    )
+    found = (prices.price_of(use, call.opened_at.date()) for use in uses)
+    return next(filter(None, found), None)
 
 
 def _with_id(answer: Answer, call: Call) -> Answer:

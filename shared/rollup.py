@@ -3,7 +3,8 @@
 Rule: a period is always counted afresh from all of its parts, so stopping anywhere and starting again is safe. It stays marked
 until it is counted, and by then the period around it is marked. An hour stays marked while a call in it is open; a call that
 stays open too long is ended: as the archive has it or, where that does not have it, as incomplete. Two rollups at once do no
-harm: what one has written the other cannot replace by something older (see usage_table).
+harm: what one has written the other cannot replace by something older (see usage_table). An hour gets its money as it is
+counted; rerating gives it other money later.
 """
 
 import logging
@@ -12,7 +13,9 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from shared.core.ledger import HourCount, Span, UsageEntry, UsageHour, add_up, period_around
+from shared.core.ledger import HourCount, Span, UsageEntry, UsageHour, add_up, hours_since, period_around
+from shared.core.prices import PriceSheet
+from shared.core.pricing import rated
 from shared.sinks.ledger import Dirty, Ledger
 from shared.usage_table import UsageTable
 
@@ -24,18 +27,42 @@ type Recover = Callable[[str], Awaitable[bool]]
 
 
 async def run(
-    ledger: Ledger, usage: UsageTable, recover: Recover, *, now: datetime, incomplete_after: timedelta
+    ledger: Ledger,
+    usage: UsageTable,
+    recover: Recover,
+    prices: PriceSheet,
+    *,
+    now: datetime,
+    incomplete_after: timedelta,
 ) -> int:
     """Counts every period that is marked; `now` is UTC. Returns how many hours there were."""
-    rollup = _Rollup(ledger, usage, recover, now=now, overdue_before=now - incomplete_after)
+    rollup = _Rollup(ledger, usage, recover, prices, now=now, overdue_before=now - incomplete_after)
+    if prices.provisioned(now.date()):
+        for hour in hours_since(await usage.watermark(), now):
+            await ledger.mark_dirty(hour)  # provisioned throughput costs money also while nobody uses it
     hours = await ledger.dirty(Span.HOUR)
-    for hour in hours:
-        await rollup.count_hour(hour)
-    for span in (Span.DAY, Span.MONTH):
-        for period in await ledger.dirty(span):
-            await rollup.add_up(period)
+    for dirty in hours:
+        await rollup.count_hour(dirty)
+    await add_up_marked(ledger, usage)
     await usage.set_watermark(now)
     return len(hours)
+
+
+async def add_up_marked(ledger: Ledger, usage: UsageTable) -> None:
+    """Adds up every day, and then every month, that is marked."""
+    for span in (Span.DAY, Span.MONTH):
+        for dirty in await ledger.dirty(span):
+            stored = await usage.stored(dirty.period)
+            if await usage.replace(stored, add_up(dirty.period, await usage.parts_of(dirty.period))):
+                await _done(ledger, dirty, is_final=True)
+
+
+async def _done(ledger: Ledger, dirty: Dirty, *, is_final: bool) -> None:
+    """The period is counted. Where its mark was set again meanwhile it stays, and the next run counts it."""
+    if around := period_around(dirty.period):
+        await ledger.mark_dirty(around)
+    if is_final:
+        await ledger.clear_dirty(dirty)
 
 
 class _Hour(msgspec.Struct, frozen=True):
@@ -49,11 +76,19 @@ class _Rollup:
     """One run."""
 
     def __init__(
-        self, ledger: Ledger, usage: UsageTable, recover: Recover, *, now: datetime, overdue_before: datetime
+        self,
+        ledger: Ledger,
+        usage: UsageTable,
+        recover: Recover,
+        prices: PriceSheet,
+        *,
+        now: datetime,
+        overdue_before: datetime,
     ) -> None:
         self._ledger = ledger
         self._usage = usage
         self._recover = recover
+        self._prices = prices
         self._now = now
         self._overdue_before = overdue_before
 
@@ -62,20 +97,8 @@ class _Rollup:
         hour = await self._counted(dirty.period)
         if await self._end([each for each in hour.open if each.opened_at < self._overdue_before]):
             hour = await self._counted(dirty.period)
-        if await self._usage.replace(stored, hour.rows):
-            await self._done(dirty, is_final=not hour.open)
-
-    async def add_up(self, dirty: Dirty) -> None:
-        stored = await self._usage.stored(dirty.period)
-        if await self._usage.replace(stored, add_up(dirty.period, await self._usage.parts_of(dirty.period))):
-            await self._done(dirty, is_final=True)
-
-    async def _done(self, dirty: Dirty, *, is_final: bool) -> None:
-        """The period is counted. Where its mark was set again meanwhile it stays, and the next run counts it."""
-        if around := period_around(dirty.period):
-            await self._ledger.mark_dirty(around)
-        if is_final:
-            await self._ledger.clear_dirty(dirty)
+        if await self._usage.replace(stored, rated(self._prices, dirty.period, hour.rows)):
+            await _done(self._ledger, dirty, is_final=not hour.open)
 
     async def _counted(self, hour: str) -> _Hour:
         count, still_open = HourCount(), []

@@ -29,7 +29,7 @@ from shared.chains import Chains
 from shared.clients import ClientTable, Directory
 from shared.configuration_source import ConfigurationSource, origin_of
 from shared.core import keys
-from shared.core.configuration import Configuration
+from shared.core.configuration import Configuration, Document
 from shared.core.errors import NotReady
 from shared.credentials import Credentials, app_identity
 from shared.entra import EntraTokens
@@ -75,6 +75,17 @@ class Stores(msgspec.Struct, frozen=True, kw_only=True):
     clients: ClientTable
     recorder: Recorder
 
+    settings: Settings
+    environ: Mapping[str, str]
+
+    async def configuration(self) -> Configuration:
+        """The configuration as it is now. Raises NotReady where there is none that can be used."""
+        source = ConfigurationSource(origin_of(self.settings.configuration, self.account.blobs), self.environ, now)
+        await source.refresh()
+        if source.current is None:
+            raise NotReady(f"The configuration cannot be used: {'; '.join(source.status.problems)}")
+        return source.current
+
     @property
     def parts(self) -> tuple["_Part", ...]:
         """Those that have to be prepared."""
@@ -108,6 +119,11 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     def configuration(self) -> Configuration | None:
         """The one in force, with everyone's keys."""
         return self.directory.current
+
+    @property
+    def currency(self) -> str:
+        """Of all money."""
+        return self.configuration.document.currency if self.configuration else Document().currency
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -154,7 +170,7 @@ async def _make() -> Services:
     settings = read_settings(os.environ)
     write_fields(logging.getLogger().handlers, as_json=settings.logs_json)
     account = storage.connect(settings)
-    tables, stores = account.tables, _stores(settings, account)
+    tables, stores = account.tables, _stores(settings, account, os.environ)
     archive, shelf = stores.archive, stores.shelf
     transport = _transport(settings, account.queues)
     objects = Objects(tables.get_table_client(f"{settings.prefix}Objects"), now)
@@ -229,7 +245,7 @@ async def stores(environ: Mapping[str, str]) -> AsyncIterator[Stores]:
     """The parts that keep, for a command, without a gateway. Raises SettingsInvalid, NotReady."""
     settings = read_settings(environ)
     account = storage.connect(settings)
-    made = _stores(settings, account)
+    made = _stores(settings, account, environ)
     await _prepare(made.parts, account)
     try:
         yield made
@@ -237,7 +253,7 @@ async def stores(environ: Mapping[str, str]) -> AsyncIterator[Stores]:
         await account.close()
 
 
-def _stores(settings: Settings, account: storage.Account) -> Stores:
+def _stores(settings: Settings, account: storage.Account, environ: Mapping[str, str]) -> Stores:
     def container(name: str) -> ContainerClient:
         return account.blobs.get_container_client(f"{settings.prefix}-{name}")
 
@@ -251,6 +267,8 @@ def _stores(settings: Settings, account: storage.Account) -> Stores:
     )
     ledger = Ledger(table("Ledger"))
     return Stores(
+        settings=settings,
+        environ=environ,
         account=account,
         shelf=shelf,
         archive=archive,

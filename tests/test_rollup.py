@@ -4,6 +4,7 @@ import contextlib
 import copy
 from collections.abc import AsyncIterator, Iterator
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any, override
 
 import pytest
@@ -13,6 +14,7 @@ from shared import rollup
 from shared.core.call_record import Outcome
 from shared.core.events import Event
 from shared.core.ledger import Span, UsageEntry, UsageHour
+from shared.core.prices import NO_PRICES, Price, PriceSheet, sheet_of
 from shared.recording import Recorder
 from shared.sinks.ledger import Dirty, Ledger
 from shared.usage_table import UsageTable
@@ -20,12 +22,18 @@ from tests.examples import NOON, archived, closed, opened
 from tests.storage import Storage
 
 HOUR, NEXT = "2026112112", "2026112113"
+SHEET = sheet_of([Price(model="gpt-4o", input=Decimal(2), output=Decimal(10))], NO_PRICES, "USD")
 GRACE = timedelta(minutes=35)
 SOON, LATE = NOON + timedelta(minutes=1), NOON + timedelta(minutes=36)
 
 
 async def run(
-    storage: Storage, now: datetime = SOON, *, ledger: Ledger | None = None, usage: UsageTable | None = None
+    storage: Storage,
+    now: datetime = SOON,
+    *,
+    ledger: Ledger | None = None,
+    usage: UsageTable | None = None,
+    prices: PriceSheet = SHEET,
 ) -> int:
     recorder = Recorder(
         archive=storage.archive,
@@ -34,7 +42,12 @@ async def run(
         shelf=storage.shelf,
     )
     return await rollup.run(
-        ledger or storage.ledger, usage or storage.usage, recorder.recover, now=now, incomplete_after=GRACE
+        ledger or storage.ledger,
+        usage or storage.usage,
+        recorder.recover,
+        prices,
+        now=now,
+        incomplete_after=GRACE,
     )
 
 

@@ -9,12 +9,13 @@ from datetime import datetime
 
 import msgspec
 
-from shared.core import json_text
+from shared.core import json_text, multipart
 from shared.core.call_record import Attempt, CallRecord, Outcome, UsageSource
 from shared.core.calls import Call
 from shared.core.configuration import Target
 from shared.core.headers import Headers, for_record, get
 from shared.core.json_text import NOT_READABLE
+from shared.core.operations import Form
 from shared.core.usage import Reading, TokenUsage
 
 _LONGEST_TEXT = 256
@@ -93,6 +94,7 @@ def close_record(call: Call, record: CallRecord, ending: Ending) -> CallRecord:
         upstream=target.upstream.name if target else None,
         region=_cut(get(served.headers, "x-ms-region") or target.upstream.region) if target else None,
         model_served=_cut(reading.model),
+        tier=_cut(tier_of(call, reading)),
         response_id=_cut(reading.response_id),
         finish_reasons=tuple(reason[:_LONGEST_WORD] for reason in reading.finish_reasons[:_MOST_REASONS]),
         content_filter=tuple(filtered[:_LONGEST_WORD] for filtered in reading.content_filter[:_MOST_REASONS]),
@@ -104,6 +106,27 @@ def close_record(call: Call, record: CallRecord, ending: Ending) -> CallRecord:
         response_encoding=_cut(get(served.headers, "content-encoding")),
         error=_cut(ending.error or reading.error),
     )
+
+
+def tier_of(call: Call, reading: Reading) -> str:
+    """What the price depends on besides the model: as the answer says it, else as it was asked for. Empty: the standard."""
+    asked = call.route.operation.tier_fields
+    told = reading.tier or "/".join(filter(None, (_asked(call, name) or default for name, default in asked.items())))
+    return "" if told in _STANDARD_TIERS else told
+
+
+_STANDARD_TIERS = frozenset({"auto", "default", "standard"})
+
+
+def _asked(call: Call, name: str) -> str | None:
+    """A short text that a request has in a field, of either form."""
+    try:
+        if call.route.operation.form is Form.MULTIPART:
+            part = multipart.find(call.body, get(call.request.headers, "content-type") or "", name)
+            return part.value if part else None
+        return json_text.decode(call.fields[name], str) if name in call.fields else None
+    except NOT_READABLE:
+        return None
 
 
 def _usage(call: Call, ending: Ending) -> tuple[TokenUsage | None, UsageSource | None]:

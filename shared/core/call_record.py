@@ -85,6 +85,8 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
     upstream: str | None = None
     region: str | None = None
     model_served: str | None = None
+    tier: str | None = None
+    """What its price depends on besides the model: `batch`, `flex`, `priority`; of images quality and size. None: standard."""
     response_id: str | None = None
     finish_reasons: tuple[str, ...] = ()
     content_filter: tuple[str, ...] = ()

@@ -6,7 +6,6 @@ once, and named by where it stands and what would mend it.
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import date
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated
@@ -18,6 +17,7 @@ from shared.core.document_lines import Place
 from shared.core.document_problems import Problem, decode, invalid, raw
 from shared.core.keys import KeyHash
 from shared.core.networks import parsed
+from shared.core.prices import NO_PRICES, Price, PriceSheet, ShippedPrices, sheet_of
 
 PositiveInt = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -141,35 +141,6 @@ class Limits(_Value, frozen=True):
             raise ValueError("Expected `money_per_month` > 0")  # the codec adds the place
 
 
-class Price(_Value, frozen=True, kw_only=True):
-    """What a model costs from a day on, in the currency of all prices: for a million tokens unless it says otherwise."""
-
-    model: str
-    """The name of the model that serves (`gpt-4o-2024-11-20`), or the one that clients ask for."""
-    since: date = date.min
-    """The first day (UTC) that it holds for; until the next price of the same model."""
-    input: Decimal = Decimal(0)
-    cached_input: Decimal | None = None
-    """Default: as input."""
-    audio_input: Decimal | None = None
-    """Default: as input."""
-    output: Decimal = Decimal(0)
-    audio_output: Decimal | None = None
-    """Default: as output."""
-    image: Decimal = Decimal(0)
-    """For one image."""
-    audio_minute: Decimal = Decimal(0)
-    """For a minute of sound that was listened to."""
-    characters: Decimal = Decimal(0)
-    """For a million characters that were to be spoken."""
-
-    def __post_init__(self) -> None:
-        for name in self.__struct_fields__:
-            amount = getattr(self, name)
-            if isinstance(amount, Decimal) and not (amount.is_finite() and amount >= 0):
-                raise ValueError(f"Expected `{name}` >= 0")  # the codec adds the place
-
-
 class Redaction(_Value, frozen=True, kw_only=True):
     """What is taken out of bodies before they are kept: what a regular expression of Python's matches."""
 
@@ -252,6 +223,15 @@ class Entra(_Value, frozen=True):
         return f"{base}/discovery/v2.0/keys" if self.tenant_id or base != self.issuer else ""
 
 
+class Alerts(_Value, frozen=True):
+    """When and whom to tell how far a client's budget of the month is used."""
+
+    webhook: str = ""
+    """The address that each alert is posted to, as JSON. In the document usually `$NAME`: it often holds a secret."""
+    at: tuple[Annotated[int, msgspec.Meta(ge=1, le=1000)], ...] = (50, 80, 100)
+    """At how many percent of a budget; each is told once a month and client."""
+
+
 class Document(_Value, frozen=True):
     """The document as it is written."""
 
@@ -259,6 +239,11 @@ class Document(_Value, frozen=True):
     models: tuple[Model, ...] = ()
     deployments: tuple[Deployment, ...] = ()
     prices: tuple[Price, ...] = ()
+    currency: Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")] = "USD"
+    """Of all money here (ISO 4217). Prices in another are not used."""
+    shipped_prices: bool = True
+    """Whether the list prices that come with the gateway hold where `prices` says nothing."""
+    alerts: Alerts = Alerts()
     defaults: Policy = Policy()
     """What holds for every client of this document that does not say otherwise."""
     clients: tuple[Client, ...] = ()
@@ -287,15 +272,16 @@ class Configuration(msgspec.Struct, frozen=True):
     """By every name that a client may ask for: a model's own and its aliases."""
     keys_by_id: Mapping[str, tuple[KeyHash, Client]]
     clients_by_id: Mapping[str, Client]
-    prices: tuple[Price, ...]
+    prices: PriceSheet
+    alerts: Alerts
     home: Pool
     """The upstreams as such, the first one preferred, for calls that need no model."""
     document: Document
     """What it was made of; references to settings stand in it as such."""
 
 
-def parse(text: str, settings: Mapping[str, str]) -> Configuration:
-    """The configuration in `text`: TOML, or JSON where it starts with `{`.
+def parse(text: str, settings: Mapping[str, str], shipped: ShippedPrices = NO_PRICES) -> Configuration:
+    """The configuration in `text`: TOML, or JSON where it starts with `{`. `shipped` are the prices that come with the gateway.
 
     `$NAME` in an upstream's `key` and `url` is replaced by the setting NAME. Raises ConfigurationInvalid.
     """
@@ -305,6 +291,7 @@ def parse(text: str, settings: Mapping[str, str]) -> Configuration:
         *_broken_references(document),
         *_unusable_upstreams(document, settings),
         *_unusable_entra(document.entra),
+        *_unusable_alerts(document.alerts, settings),
     ]
     if problems:
         raise invalid(text, problems)
@@ -313,8 +300,9 @@ def parse(text: str, settings: Mapping[str, str]) -> Configuration:
         pools=_pools(document, upstreams),
         keys_by_id={key.id: (key, client) for client in document.clients for key in client.keys},
         clients_by_id={client.id: client for client in document.clients},
-        prices=document.prices,
+        prices=sheet_of(document.prices, shipped if document.shipped_prices else NO_PRICES, document.currency),
         home=_home(upstreams.values()),
+        alerts=msgspec.structs.replace(document.alerts, webhook=_fill(document.alerts.webhook, settings).strip()),
         document=document,
     )
 
@@ -425,6 +413,14 @@ def _unusable_entra(entra: Entra | None) -> Iterable[Problem]:
         yield ("entra", "jwks_url"), f"entra has the keys' URL {entra.keys_url!r}: write it as https://host/path"
 
 
+def _unusable_alerts(alerts: Alerts, settings: Mapping[str, str]) -> Iterable[Problem]:
+    unset = _unset(alerts.webhook, settings)
+    for name in unset:
+        yield ("alerts", "webhook"), f"alerts refer to ${name}, which is not set: add that setting"
+    if alerts.webhook and not unset and not _is_address(_fill(alerts.webhook, settings).strip(), query=True):
+        yield ("alerts", "webhook"), "alerts have a webhook that is no address: write it as https://host/path"
+
+
 def _unset(text: str, settings: Mapping[str, str]) -> list[str]:
     return [name for name in dict.fromkeys(_SETTING_REFERENCE.findall(text)) if not settings.get(name)]
 
@@ -437,13 +433,13 @@ def _is_sendable(key: str) -> bool:
     return key.isascii() and key.isprintable()
 
 
-def _is_address(url: str) -> bool:
+def _is_address(url: str, *, query: bool = False) -> bool:
     try:
         parts = urlsplit(url)
         is_http = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0  # a wrong port raises
     except ValueError:
         return False
-    return bool(is_http) and not parts.query and not parts.fragment
+    return bool(is_http) and (query or not parts.query) and not parts.fragment
 
 
 def _resolve(upstream: Upstream, settings: Mapping[str, str]) -> Upstream:

@@ -7,7 +7,7 @@ days are sums of hours, months of days.
 
 from collections import defaultdict
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import Enum
 from typing import Any
@@ -98,6 +98,14 @@ def period_around(period: str) -> str | None:
     """The period that this one is part of; None for a month."""
     longer = Span(len(period)).longer
     return period[: longer.value] if longer else None
+
+
+def hours_since(before: datetime | None, now: datetime) -> list[str]:
+    """The hours that have begun after `before` (UTC), up to that of `now`; of the last month at most. None: that of `now`."""
+    hour = timedelta(hours=1)
+    first = max(before.replace(minute=0, second=0, microsecond=0) + hour if before else now, now - timedelta(days=31))
+    count = (now - first) // hour + 1 if first <= now else 0
+    return [f"{first + index * hour:%Y%m%d%H}" for index in range(count)]
 
 
 class UsageKey(msgspec.Struct, frozen=True, kw_only=True, order=True):

@@ -8,6 +8,7 @@ https://learn.microsoft.com/azure/ai-services/openai/reference.
 import re
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
+from types import MappingProxyType
 from urllib.parse import unquote
 
 import msgspec
@@ -27,6 +28,10 @@ from shared.core.usage import (
 
 _SEGMENT = re.compile(r"(?!\.+$)[A-Za-z0-9._:-]{1,256}")
 """What an id, or a part of an unknown path, may be: nothing that an upstream could take for another path."""
+
+
+_SERVICE_TIER: Mapping[str, str] = MappingProxyType({"service_tier": ""})
+_IMAGE_TIER: Mapping[str, str] = MappingProxyType({"quality": "standard", "size": "1024x1024"})
 
 
 class UrlStyle(StrEnum):
@@ -70,6 +75,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """Reads a JSON body, or the data of one SSE event, of the answer."""
     count_request: Callable[[Mapping[str, msgspec.Raw]], TokenUsage | None] | None = None
     """Counts what is billed by the request's fields, where the answer does not say."""
+    tier_fields: Mapping[str, str] = _SERVICE_TIER
+    """The request's fields that its price depends on, each with what is meant where it is not there."""
     usage_chunk: bool = False
     """Whether a stream tells its usage only when `stream_options.include_usage` asks for it."""
     stores: bool | None = None
@@ -99,6 +106,7 @@ def _inference(
     *,
     usage_chunk: bool = False,
     stores: bool | None = None,
+    tier_fields: Mapping[str, str] = _SERVICE_TIER,
 ) -> Operation:
     """An operation whose body names a model that Azure has as a deployment."""
     return Operation(
@@ -111,6 +119,7 @@ def _inference(
         parse=parse,
         usage_chunk=usage_chunk,
         stores=stores,
+        tier_fields=tier_fields,
     )
 
 
@@ -137,8 +146,8 @@ CATALOGUE: tuple[Operation, ...] = (
     _inference("chat.completions", "chat/completions", parse=parse_chat, usage_chunk=True, stores=False),
     _inference("completions", "completions", parse=parse_chat, usage_chunk=True),
     _inference("embeddings", "embeddings", parse=parse_chat),
-    _inference("images.generate", "images/generations", parse=parse_images),
-    _inference("images.edit", "images/edits", Form.MULTIPART, parse=parse_images),
+    _inference("images.generate", "images/generations", parse=parse_images, tier_fields=_IMAGE_TIER),
+    _inference("images.edit", "images/edits", Form.MULTIPART, parse=parse_images, tier_fields=_IMAGE_TIER),
     Operation(  # not Azure's: its SDK puts no deployment into the path
         name="images.create_variation",
         method="POST",
@@ -146,6 +155,7 @@ CATALOGUE: tuple[Operation, ...] = (
         form=Form.MULTIPART,
         names_model=True,
         parse=parse_images,
+        tier_fields=_IMAGE_TIER,
     ),
     _inference("audio.transcriptions", "audio/transcriptions", Form.MULTIPART, parse=parse_transcription),
     _inference("audio.translations", "audio/translations", Form.MULTIPART, parse=parse_transcription),

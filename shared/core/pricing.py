@@ -1,52 +1,162 @@
 """What usage costs.
 
-Rule: Decimal throughout, and what has no price has none: it is not free.
+Rule: Decimal throughout, and what has no price has none: it is not free. Money is computed from sums of tokens, so it can be
+computed again at any time, by other prices. How a number comes about: docs/money.md.
 """
 
-from collections.abc import Sequence
+import calendar
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
+from itertools import groupby
 
-from shared.core.configuration import Price
+from msgspec.structs import replace
+
+from shared.core.ledger import TOKEN_CLASSES, UsageHour, UsageKey
+from shared.core.prices import BATCH, Price, PriceSheet, Use
 from shared.core.usage import TokenUsage
 
-_MILLION = Decimal(1_000_000)
+_MILLIONTH = -6
 _MS_PER_MINUTE = Decimal(60_000)
+_SMALLEST = Decimal("1e-12")
+"""What a row's money is rounded to, so that sums of it are exact in any order."""
+_NOTHING = Decimal(0)
+
+_INPUTS = ("cached_input", "cache_write_input", "audio_input", "image_input")
+_OUTPUTS = ("reasoning", "audio_output", "image_output")
 
 
-def price_of(prices: Sequence[Price], names: Sequence[str | None], on: date) -> Price | None:
-    """The price in force on a day for the first of these names that has one: the model that served before the one asked."""
-    for name in names:
-        in_force = [price for price in prices if price.model == name and price.since <= on]
-        if in_force:
-            return max(in_force, key=lambda price: price.since)
-    return None
+def charge(price: Price, usage: TokenUsage, *, calls: int = 1, tier: str = "") -> Decimal | None:
+    """The money for a usage, in the price's currency. None: the price does not cover it.
 
-
-def charge(price: Price, usage: TokenUsage) -> Decimal:
-    """The money for a usage, in the price's currency. A class without a price of its own costs what its tokens cost."""
-    cached = usage.cached_input_tokens or 0
-    heard, spoken = usage.audio_input_tokens or 0, usage.audio_output_tokens or 0
-    per_million = (
-        ((usage.input_tokens or 0) - cached - heard) * price.input
-        + cached * _or(price.cached_input, price.input)
-        + heard * _or(price.audio_input, price.input)
-        + ((usage.output_tokens or 0) - spoken) * price.output
-        + spoken * _or(price.audio_output, price.output)
-        + (usage.characters or 0) * price.characters
+    A class of tokens without a price of its own costs what its tokens cost. A model whose price says nothing of tokens is
+    billed by its other measures alone.
+    """
+    parts: list[Decimal | None] = []
+    if price.input is not None or price.output is not None:
+        parts += [_tokens(price, price.input, usage.input_tokens, usage, _INPUTS)]
+        parts += [_tokens(price, price.output, usage.output_tokens, usage, _OUTPUTS)]
+    if None in parts:
+        return None
+    measures = (
+        (price.characters, Decimal(usage.characters or 0).scaleb(_MILLIONTH)),
+        (price.image, Decimal(usage.images or 0)),
+        (price.audio_minute, Decimal(usage.audio_ms or 0) / _MS_PER_MINUTE),
     )
-    return (
-        per_million / _MILLION
-        + (usage.images or 0) * price.image
-        + (usage.audio_ms or 0) / _MS_PER_MINUTE * price.audio_minute
-    )
+    others = [amount * measured for amount, measured in measures if amount is not None and measured]
+    if not parts and not others and price.call is None and _is_something(usage):
+        return None
+    total = sum((part for part in (*parts, *others) if part is not None), _NOTHING) + calls * (price.call or 0)
+    if tier == BATCH and price.tier != BATCH:
+        total *= 1 - (price.batch_discount or 0)
+    return total
 
 
 def most(price: Price, body_bytes: int, most_output: int) -> Decimal:
-    """What a call may cost at most, by a token for each four bytes of its body and its most output."""
-    estimate = TokenUsage(input_tokens=-(-body_bytes // 4), output_tokens=most_output)
-    return charge(price, estimate)
+    """What a call may cost at most, by a token for each four bytes of its body and its most output, or by one image."""
+    tokens = -(-body_bytes // 4) * (price.input or _NOTHING) + most_output * (price.output or _NOTHING)
+    return tokens.scaleb(_MILLIONTH) + (price.image or 0) + (price.call or 0)
 
 
-def _or(price: Decimal | None, default: Decimal) -> Decimal:
-    return default if price is None else price
+def rated(sheet: PriceSheet, hour: str, rows: Iterable[UsageHour]) -> list[UsageHour]:
+    """The rows of an hour with their money, whatever they said of money before.
+
+    An hour of provisioned throughput is shared out by use among the rows of its deployment; where nobody used it, a row of its
+    own, of no client, has the whole. Usage without a price costs nothing and counts as unpriced.
+    """
+    on = date(int(hour[:4]), int(hour[4:6]), int(hour[6:8]))
+    used = [row for row in rows if row.key.client_id or row.calls or row.rejected]  # not those that were made here
+    priced = [_priced(sheet, on, row) for row in used]
+    provisioned = sheet.provisioned(on)
+    if not provisioned:
+        return priced
+    shared = [row for row in priced if row.key.deployment in provisioned]
+    idle = provisioned.keys() - {row.key.deployment for row in shared}
+    return sorted(
+        (
+            *(row for row in priced if row.key.deployment not in provisioned),
+            *_shared_out(shared, provisioned, on),
+            *(_idle(hour, provisioned[deployment], on, sheet.version, priced) for deployment in idle),
+        ),
+        key=lambda row: row.key,
+    )
+
+
+def usage_of(row: UsageHour) -> TokenUsage:
+    """What a row used, by class."""
+    return TokenUsage(**{name: getattr(row, name) for name in TOKEN_CLASSES})
+
+
+def _priced(sheet: PriceSheet, on: date, row: UsageHour) -> UsageHour:
+    key = row.key
+    use = Use(
+        model=key.model, model_served=key.model_served, deployment=key.deployment, region=key.region, tier=key.tier
+    )
+    price = sheet.price_of(use, on)
+    cost = charge(price, usage_of(row), calls=row.completed + row.client_closed, tier=key.tier) if price else None
+    return replace(
+        row,
+        cost=_NOTHING if cost is None else _rounded(cost),
+        unpriced_calls=row.metered if cost is None else 0,
+        price_version=sheet.version,
+    )
+
+
+def _shared_out(rows: Sequence[UsageHour], provisioned: Mapping[str, Price], on: date) -> Iterable[UsageHour]:
+    """The rows with their shares of their deployments' hours, which add up to them exactly."""
+    for deployment, group in groupby(sorted(rows, key=lambda row: row.key.deployment), lambda row: row.key.deployment):
+        using = list(group)
+        weights = _weights(using)
+        whole, left = _hourly(provisioned[deployment], on), sum(weights)
+        for row, weight in zip(using, weights, strict=True):
+            share = whole if weight == left else _rounded(whole * weight / left)
+            yield replace(row, cost=share, unpriced_calls=0)
+            whole, left = whole - share, left - weight
+
+
+def _weights(rows: Sequence[UsageHour]) -> list[Decimal]:
+    """What they would cost by token; where that is not known of all, their tokens; where there are none, their calls."""
+    if all(row.cost and not row.unpriced_calls for row in rows):
+        return [row.cost for row in rows]
+    tokens = [Decimal(row.input_tokens + row.output_tokens) for row in rows]
+    return tokens if any(tokens) else [Decimal(row.calls) for row in rows]
+
+
+def _idle(hour: str, price: Price, on: date, version: str, rows: Sequence[UsageHour]) -> UsageHour:
+    key = UsageKey(
+        client_id="", cost_center="", operation="", model=price.model, model_served="", deployment=price.deployment
+    )
+    watermark = next((row.watermark for row in rows), None)
+    return UsageHour(hour=hour, key=key, cost=_hourly(price, on), price_version=version, watermark=watermark)
+
+
+def _hourly(price: Price, on: date) -> Decimal:
+    hours = 24 * calendar.monthrange(on.year, on.month)[1]
+    return _rounded((price.provisioned_month or _NOTHING) / hours)
+
+
+def _tokens(
+    price: Price, standard: Decimal | None, count: int | None, usage: TokenUsage, classes: Sequence[str]
+) -> Decimal | None:
+    """The money for one direction's tokens, each by its class. A token that is of two classes counts as the first of them."""
+    left, total = count or 0, _NOTHING
+    for name in classes:
+        part = min(getattr(usage, f"{name}_tokens") or 0, left)
+        own = getattr(price, name)
+        amount = standard if own is None else own
+        if part and amount is None:
+            return None
+        total += part * (amount or _NOTHING)
+        left -= part
+    if left and standard is None:
+        return None
+    return (total + left * (standard or _NOTHING)).scaleb(_MILLIONTH)
+
+
+def _is_something(usage: TokenUsage) -> bool:
+    return any(getattr(usage, name) for name in TOKEN_CLASSES)
+
+
+def _rounded(money: Decimal) -> Decimal:
+    exponent = money.as_tuple().exponent
+    return money.quantize(_SMALLEST) if isinstance(exponent, int) and exponent < -12 else money

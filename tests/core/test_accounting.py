@@ -133,3 +133,32 @@ def test_a_parameter_that_no_codec_reads_costs_no_record(value: bytes) -> None:
     """The upstream will say what is wrong with it."""
     record = open_record(call(b'{"model":"m","n":%b,"seed":%b,"tools":[{"name":%b}]}' % (value, value, value)))
     assert msgspec.json.decode(msgspec.json.encode(record), type=CallRecord) == record
+
+
+PNG = b"\r\n".join((b"--b", b'Content-Disposition: form-data; name="size"', b"", b"256x256", b"--b--", b""))
+TIERS: dict[str, tuple[str, bytes, str | None, str | None]] = {
+    "the standard": ("chat/completions", BODY, None, None),
+    "as it was asked for": ("chat/completions", b'{"model":"m","service_tier":"flex"}', None, "flex"),
+    "as it was served": ("chat/completions", b'{"model":"m","service_tier":"flex"}', "default", None),
+    "left to the upstream": ("chat/completions", b'{"model":"m","service_tier":"auto"}', "priority", "priority"),
+    "no text": ("chat/completions", b'{"model":"m","service_tier":[1]}', None, None),
+    "an image": ("images/generations", b'{"model":"m","size":"1792x1024","quality":"hd"}', None, "hd/1792x1024"),
+    "an image of which nothing is said": ("images/generations", b'{"model":"m"}', None, "standard/1024x1024"),
+    "an image that says it itself": ("images/generations", b'{"model":"m"}', "high/1536x1024", "high/1536x1024"),
+    "an image in a form": ("images/edits", PNG, None, "standard/256x256"),
+}
+
+
+@pytest.mark.parametrize(("path", "body", "told", "tier"), TIERS.values(), ids=TIERS.keys())
+def test_a_closed_record_says_what_its_price_depends_on(
+    path: str, body: bytes, told: str | None, tier: str | None
+) -> None:
+    headers = {"content_type": "multipart/form-data; boundary=b"} if path == "images/edits" else {}
+    made = call(body, inbound(f"/openai/deployments/m/{path}", "api-version=2024-10-21", **headers))
+    ending = Ending(
+        outcome=Outcome.COMPLETED,
+        closed_at=NOON,
+        served=Served(attempts=ATTEMPTS, status=200, target=target()),
+        reading=Reading(tier=told),
+    )
+    assert close_record(made, open_record(made), ending).tier == tier

@@ -354,3 +354,22 @@ SPOKEN = {
 def test_speech_uses_the_characters_of_its_request(text: bytes, usage: TokenUsage | None) -> None:
     assert spoken_characters({"input": msgspec.Raw(text)}) == usage
     assert spoken_characters({}) is None
+
+
+ANSWERS_WITH_TIERS: dict[str, tuple[Callable[[bytes], Part], str, str | None]] = {
+    "chat": (parse_chat, '{"id":"c","service_tier":"priority"}', "priority"),
+    "a response": (parse_response, '{"id":"r","service_tier":"flex"}', "flex"),
+    "the end of a response's stream": (
+        parse_response, '{"type":"response.completed","response":{"id":"r","service_tier":"flex"}}', "flex",
+    ),
+    "an image": (parse_images, '{"data":[{}],"quality":"high","size":"1024x1024"}', "high/1024x1024"),
+    "an image that does not say": (parse_images, '{"data":[{}]}', None),
+    "none": (parse_chat, '{"id":"c","service_tier":null}', None),
+    "of another shape": (parse_chat, '{"id":"c","service_tier":{"name":"x"}}', None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("parse", "answer", "tier"), ANSWERS_WITH_TIERS.values(), ids=ANSWERS_WITH_TIERS.keys())
+def test_answers_say_what_their_price_depends_on(parse: Callable[[bytes], Part], answer: str, tier: str | None) -> None:
+    assert parse(answer.encode()).tier == tier
+    assert Reading(tier="before").after(parse(answer.encode())).tier == (tier or "before")

@@ -42,7 +42,7 @@ LIMITS: dict[str, dict[str, float]] = {
 @pytest.fixture(scope="module")
 async def instances(azurite: Azurite, simulator: Simulator) -> AsyncIterator[tuple[Stack, Stack]]:
     clients = [{"id": name, "limits": LIMITS[name], "keys": [key_hash(KEYS[name])]} for name in KEYS]
-    document = {"clients": clients, "prices": [PRICE]}
+    document = {"clients": clients, "prices": [PRICE], "shipped_prices": False}
     settings = {"TOLLGATE_OUTPUT_TOKENS": str(DEFAULT_OUTPUT)}
     async with (
         running(azurite, simulator, "limits", document, **settings) as one,

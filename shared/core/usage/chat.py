@@ -15,6 +15,7 @@ from shared.core.usage.wire import (
     error_in,
     filtered,
     token_usage,
+    word,
 )
 
 
@@ -40,6 +41,7 @@ class _Chat(msgspec.Struct):
     model: str | None = None
     choices: tuple[_Choice, ...] | None = None
     usage: _Usage | None = None
+    service_tier: msgspec.Raw = NOTHING
     error: msgspec.Raw = NOTHING
     prompt_filter_results: msgspec.Raw = NOTHING
 
@@ -60,6 +62,7 @@ def parse_chat(data: bytes) -> Part:
         response_id=chat.id,
         finish_reasons=tuple(choice.finish_reason for choice in choices if choice.finish_reason),
         usage=chat.usage.read() if chat.usage else None,
+        tier=None if chat.service_tier is NOTHING else word(chat.service_tier),
         error=error,
         content_filter=refused or (_held_back(chat, choices) if b"true" in data else ()),
         only_usage=chat.usage is not None and not choices,

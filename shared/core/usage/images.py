@@ -6,7 +6,7 @@ Rule: images are counted in the answer itself, because not every model says what
 import msgspec
 
 from shared.core.usage.reading import Part, TokenUsage
-from shared.core.usage.wire import Message, Usage
+from shared.core.usage.wire import NOTHING, Message, Usage, word
 
 _COMPLETED = frozenset({"image_generation.completed", "image_edit.completed"})
 
@@ -14,6 +14,8 @@ _COMPLETED = frozenset({"image_generation.completed", "image_edit.completed"})
 class _Images(Message):
     data: tuple[msgspec.Raw, ...] | None = None
     usage: Usage | None = None
+    quality: msgspec.Raw = NOTHING
+    size: msgspec.Raw = NOTHING
 
 
 _decoder = msgspec.json.Decoder(_Images)
@@ -27,6 +29,7 @@ def parse_images(data: bytes) -> Part:
     error, refused = found.failure
     return Part(
         usage=msgspec.structs.replace(usage, images=made) if usage else None,
+        tier="/".join(filter(None, (word(found.quality), word(found.size)))) or None,
         error=error,
         content_filter=refused,
         done=found.type in _COMPLETED or error is not None,

@@ -40,6 +40,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     finish_reasons: tuple[str, ...] = ()
     """In the provider's own words."""
     usage: TokenUsage | None = None
+    tier: str | None = None
+    """What the price depends on, where the answer says it: a service tier; of images quality and size."""
     error: str | None = None
     """The code or type of an error that the answer reports, inside a 200 too. Never its message, which may quote anything."""
     content_filter: tuple[str, ...] = ()
@@ -57,6 +59,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     response_id: str | None = None
     finish_reasons: tuple[str, ...] = ()
     usage: TokenUsage | None = None
+    tier: str | None = None
     error: str | None = None
     content_filter: tuple[str, ...] = ()
 
@@ -67,6 +70,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
             response_id=part.response_id or self.response_id,
             finish_reasons=self.finish_reasons + part.finish_reasons,
             usage=part.usage or self.usage,
+            tier=part.tier or self.tier,
             error=part.error or self.error,
             content_filter=tuple(dict.fromkeys(self.content_filter + part.content_filter))
             if part.content_filter

@@ -7,7 +7,7 @@ that stays unknown: what is retrieved later is no new usage.
 import msgspec
 
 from shared.core.usage.reading import Part
-from shared.core.usage.wire import NOTHING, Message, Usage, annotated
+from shared.core.usage.wire import NOTHING, Message, Usage, annotated, word
 
 TERMINAL = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled", "error"})
 _ENDED = frozenset({"completed", "incomplete", "failed", "cancelled"})
@@ -23,6 +23,7 @@ class _Response(Message):
     status: str | None = None
     incomplete_details: _Incomplete | None = None
     usage: Usage | None = None
+    service_tier: msgspec.Raw = NOTHING
     content_filters: msgspec.Raw = NOTHING
 
 
@@ -45,6 +46,7 @@ def parse_response(data: bytes) -> Part:
         response_id=response.id,
         finish_reasons=_finish_reasons(response),
         usage=response.usage.read() if response.usage else None,
+        tier=None if response.service_tier is NOTHING else word(response.service_tier),
         error=error,
         content_filter=refused or annotated(response.content_filters),
         done=message.type in TERMINAL,

@@ -69,6 +69,14 @@ NOTHING = msgspec.Raw(b"null")
 """A field that is not there."""
 
 
+def word(raw: msgspec.Raw) -> str | None:
+    """A field that is a text, if it is one."""
+    try:
+        return _word_decoder.decode(raw)
+    except msgspec.DecodeError:
+        return None
+
+
 class _Verdict(msgspec.Struct):
     filtered: bool = False
 
@@ -110,6 +118,7 @@ class _Annotation(msgspec.Struct):
 
 _verdicts_decoder: msgspec.json.Decoder[_Verdicts] = msgspec.json.Decoder(_Verdicts)
 _annotations_decoder = msgspec.json.Decoder(tuple[_Annotation, ...])
+_word_decoder = msgspec.json.Decoder(str)
 _error_decoder = msgspec.json.Decoder(_Error)
 
 
