@@ -111,6 +111,10 @@ class Recorder(msgspec.Struct, frozen=True, kw_only=True):
         await self._keep(closed)
         return bool(closed)
 
+    async def replay(self, closed: Sequence[Closed]) -> None:
+        """Hands calls that are archived to the sinks once more. Raises as `record` does."""
+        await self._keep(closed)
+
     async def drain(self) -> int:
         """Hands every sink what it did not take before, until it fails again. Returns how many blobs were delivered."""
         delivered = 0

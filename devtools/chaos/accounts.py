@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import math
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -25,6 +26,7 @@ from shared.sinks.archive import Archive
 from shared.sinks.ledger import Ledger
 
 _PATIENCE_S = 120.0
+"""Since anything was worked off: how long that takes in all is the machine's matter."""
 _CHECKPOINTS = "azure-webjobs-eventhub"
 
 
@@ -96,27 +98,30 @@ class Stores:
 
     async def _quiet(self) -> str | None:
         """None, or what still moved when patience ended."""
-        deadline, calm, moving = time.monotonic() + _PATIENCE_S, 0, ""
+        deadline, calm, least, moving = time.monotonic() + _PATIENCE_S, 0, math.inf, ""
         while time.monotonic() < deadline:
             try:
-                moving = await self._moving()
+                counts = await self._moving()
             except AzureError as error:
-                moving = repr(error)
+                counts, moving = {}, repr(error)
+            else:
+                moving = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+                if (left := sum(counts.values())) < least:
+                    deadline, least = time.monotonic() + _PATIENCE_S, left
             calm = 0 if moving else calm + 1
             if calm == 4:  # nothing for two seconds: what the host had prefetched has been worked off as well
                 return None
             await asyncio.sleep(0.5)
         return moving
 
-    async def _moving(self) -> str:
-        counts = {
+    async def _moving(self) -> dict[str, int]:
+        return {
             "in the queue": await self._message_count(f"{self._prefix}-calls"),
             "poison messages": await self._message_count(f"{self._prefix}-calls-poison"),
             "on the shelf": await self._blob_count("shelf"),
             "hours to roll up": len(await self._ledger.dirty(Span.HOUR)),
             "events behind": await self._events_behind(),
         }
-        return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
 
     async def _message_count(self, queue: str) -> int:
         try:

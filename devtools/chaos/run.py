@@ -137,7 +137,7 @@ async def _stack(transport: Transport) -> AsyncIterator[Stack]:
                     "TOLLGATE_EVENT_HUB": hub.connection_string,
                 }
                 # What a killed host had taken from the queue comes back after the lease: ten minutes in Azure.
-                async with DevHost.start(ROOT, _SETTINGS | settings, arguments=("--queue-lease", "3")) as host:
+                async with DevHost.start(ROOT, _SETTINGS | settings, arguments=("--queue-lease", "10")) as host:
                     yield Stack(host=host, simulator=simulator, hub=hub, azurite=azurite, keeper=keeper, keys=keys)
         finally:
             await loop.run_in_executor(keeper, azurite.stop)

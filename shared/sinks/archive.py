@@ -4,12 +4,15 @@ Rule: the archive is the truth; everything else that is kept can be made again f
 """
 
 import asyncio
+import base64
 import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Sequence
 from datetime import date
+from itertools import accumulate
 
-from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
+from azure.core import MatchConditions
+from azure.core.exceptions import ResourceExistsError, ResourceModifiedError, ResourceNotFoundError
 from azure.storage.blob import BlobBlock, ContentSettings
 from azure.storage.blob.aio import BlobClient, ContainerClient
 
@@ -20,6 +23,8 @@ from shared.core.events import Chunk, Closed, Record
 _LONGEST_HEAD = 1024 * 1024
 """Bytes. More than a record has: what clients and upstreams say in it is cut to lengths."""
 _OPAQUE = ContentSettings(content_type="application/octet-stream")
+_UNFINISHED = ContentSettings(content_type="application/x-unfinished")
+_UPLOAD = "upload-"
 
 
 class NotTheCall(Exception):
@@ -103,6 +108,39 @@ class Archive:
                 f"the {first.count} chunks of call {first.call_id} are no call: {error}", content
             ) from error
 
+    async def unfinished(self, day: date) -> AsyncIterator[str]:
+        """Calls that were opened on that UTC day and of which only blocks are there."""
+        listing = self._container.list_blobs(name_starts_with=f"{day:%Y/%m/%d}/", include=["uncommittedblobs"])
+        async for found in listing:
+            if not found.size:
+                yield found.name.rpartition("/")[2]
+
+    async def take_unfinished(self, call_id: str) -> Sequence[Chunk | bytes]:
+        """What there is of a call that never became whole: its chunks, or pieces of its upload. Nothing where it did.
+
+        Call `let_go` once that is kept elsewhere. Blocks can only be read as a blob, so they become one, unless there is one.
+        """
+        blob = self._container.get_blob_client(archive.blob_name(call_id))
+        _, blocks = await blob.get_block_list("uncommitted")
+        ids = [BlobBlock(block.id) for block in blocks]
+        try:
+            await blob.commit_block_list(ids, content_settings=_UNFINISHED, match_condition=MatchConditions.IfMissing)
+            download = await blob.download_blob()
+        except (ResourceExistsError, ResourceModifiedError, ResourceNotFoundError):
+            return ()
+        content = await download.readall()
+        ends = list(accumulate(block.size for block in blocks))
+        pieces = [content[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+        return [_chunk_of(call_id, block.id, piece) for block, piece in zip(blocks, pieces, strict=True)]
+
+    async def let_go(self, call_id: str) -> None:
+        """Takes away what `take_unfinished` told, unless it has become whole meanwhile."""
+        blob = self._container.get_blob_client(archive.blob_name(call_id))
+        with contextlib.suppress(ResourceNotFoundError, ResourceModifiedError):
+            properties = await blob.get_blob_properties()
+            if properties.content_settings.content_type == _UNFINISHED.content_type:
+                await blob.delete_blob(etag=properties.etag, match_condition=MatchConditions.IfNotModified)
+
     async def remove(self, call_id: str) -> None:
         """Takes away what is no call. Does nothing where it is gone."""
         with contextlib.suppress(ResourceNotFoundError):
@@ -153,10 +191,20 @@ async def _stage(blob: BlobClient, chunk: Chunk) -> None:
 
 
 def _block_id(chunk: Chunk, index: int) -> str:
-    """All block ids of a blob must be of one length. The digest keeps the chunks of two accounts of a call apart."""
-    return f"{chunk.sha256[:16]}-{index:06d}"
+    """All block ids of a blob must be of one length. The digest keeps the chunks of two accounts of a call apart; with it, a
+    block says all that its chunk said."""
+    digest = base64.urlsafe_b64encode(bytes.fromhex(chunk.sha256)).decode()
+    return f"{digest}{index:08d}{chunk.count:08d}"
+
+
+def _chunk_of(call_id: str, block_id: str, data: bytes) -> Chunk | bytes:
+    """The chunk that a block was; its bytes where it was a piece of an upload."""
+    if block_id.startswith(_UPLOAD):
+        return data
+    sha256 = base64.urlsafe_b64decode(block_id[:44]).hex()
+    return Chunk(call_id=call_id, index=int(block_id[44:52]), count=int(block_id[52:]), sha256=sha256, data=data)
 
 
 def _upload_block_id(index: int) -> str:
     """As long as a chunk's: a call whose upload broke off may still end in chunks."""
-    return f"upload-{index:016d}"
+    return f"{_UPLOAD}{index:053d}"
