@@ -9,6 +9,7 @@ from shared.chains import chain_hours
 from shared.core.errors import NotReady
 from shared.core.tracing import Kind
 from shared.publishing import SPILL
+from shared.sweeping import sweep
 from shared.wiring import Services
 
 blueprint = func.Blueprint()
@@ -52,5 +53,7 @@ async def _count(parts: Services) -> None:
 
 @blueprint.timer_trigger(arg_name="timer", schedule="0 30 3 * * *", run_on_startup=False)
 async def clear_expired(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the binding wants it
-    """Forgets stored objects that their upstreams have deleted by now."""
-    await (await wiring.services()).objects.remove_expired()
+    """Forgets stored objects that their upstreams have deleted by now, and quarantines what never became a call."""
+    parts = await wiring.services()
+    await parts.objects.remove_expired()
+    await sweep(parts.recorder.archive, parts.recorder.quarantine, now=wiring.now())

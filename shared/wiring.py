@@ -47,7 +47,7 @@ from shared.readiness import Readiness
 from shared.recording import Recorder
 from shared.settings import Settings, SettingsInvalid, Transports, read_binding_settings, read_settings
 from shared.shelf import Shelf
-from shared.sinks import Sink
+from shared.sinks import Forgetting, Sink
 from shared.sinks.archive import Archive
 from shared.sinks.ledger import Ledger
 from shared.telemetry import OFF, Telemetry, exporters_of
@@ -85,6 +85,11 @@ class Stores(msgspec.Struct, frozen=True, kw_only=True):
         if source.current is None:
             raise NotReady(f"The configuration cannot be used: {'; '.join(source.status.problems)}")
         return source.current
+
+    @property
+    def forgetting(self) -> tuple[Forgetting, ...]:
+        """What keeps content beside the archive, and can let go of it."""
+        return tuple(sink for sink in self.recorder.sinks if isinstance(sink, Forgetting))
 
     @property
     def parts(self) -> tuple["_Part", ...]:

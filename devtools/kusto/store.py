@@ -73,6 +73,7 @@ class Store:
             r"\.create(-or-alter)? (async )?(ifnotexists )?materialized-view (async )?(ifnotexists )?(with\s*\([^)]*\)\s*)?"
             r"(?P<name>\w+)\s+on table \w+\s*\{(?P<query>.*)\}": self._create_view,
             r"\.execute database script.*?<\|(?P<script>.*)": self._run_script,
+            rf"\.delete table {_NAME.format('t')} records <\| *(?P<query>.*)": self._delete_records,
             r"\.(create|alter|delete|enable|drop)\b.*": lambda _: None,
         }
         self._commands = {re.compile(text, re.DOTALL | re.IGNORECASE): run for text, run in patterns.items()}
@@ -195,6 +196,12 @@ class Store:
 
     def _create_view(self, command: re.Match[str]) -> None:
         self._relation(command["query"]).create_view(command["name"])
+
+    def _delete_records(self, command: re.Match[str]) -> None:
+        """Soft delete of calls: the query says which. A view is plain here, and has them no more than its table."""
+        name = command["tq"] or command["t"]
+        ids = [call_id for (call_id,) in self._relation(f"{command['query']} | project CallId").fetchall()]
+        self._duckdb.execute(f'DELETE FROM "{name}" WHERE list_contains(?, "CallId")', [ids])
 
     def _run_script(self, command: re.Match[str]) -> None:
         for part in _COMMANDS.split(command["script"]):

@@ -4,9 +4,17 @@ Rule: a sink that is handed an event twice ends as if handed it once. A new sink
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from shared.core.events import Record
+
+
+@runtime_checkable
+class Forgetting(Protocol):
+    """What can let go of calls."""
+
+    async def forget(self, call_ids: Sequence[str], /) -> None:
+        """Returns when nothing of these calls is kept any more. Raises whatever its store raises."""
 
 
 class Sink(Protocol):

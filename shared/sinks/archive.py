@@ -75,10 +75,13 @@ class Archive:
     async def put(self, call: ArchivedCall) -> str:
         """Keeps one call, and returns the digest of its head. Putting it again writes the same bytes to the same name."""
         content = archive.encode(call)
-        await self._container.upload_blob(
-            archive.blob_name(call.record.call_id), content, overwrite=True, content_settings=_OPAQUE
-        )
+        await self.put_content(call.record.call_id, content)
         return archive.digest_of(content)
+
+    async def put_content(self, call_id: str, content: bytes) -> None:
+        """Writes the object as it is."""
+        name = archive.blob_name(call_id)
+        await self._container.upload_blob(name, content, overwrite=True, content_settings=_OPAQUE)
 
     async def add_chunks(self, chunks: Sequence[Chunk]) -> ArchivedCall | None:
         """Adds chunks of one call; the call once all are there, whoever brought the others. Raises NotTheCall; then

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from azure.core.exceptions import AzureError
 from azure.identity import DefaultAzureCredential
-from azure.kusto.data import KustoConnectionStringBuilder
+from azure.kusto.data import KustoClient, KustoConnectionStringBuilder
 from azure.kusto.data.data_format import DataFormat
 from azure.kusto.data.exceptions import KustoError
 from azure.kusto.ingest import BaseIngestClient, IngestionProperties, ManagedStreamingIngestClient, QueuedIngestClient
@@ -25,7 +25,9 @@ from shared.core.events import Closed, Record
 from shared.core.kusto_rows import Row, json_lines, row_of
 
 TABLE = "CallRecords"
+VIEW = "Calls"
 MAPPING = "CallRecords_v1"
+_IDS_AT_ONCE = 500
 
 
 class NotIngested(ConnectionError):
@@ -54,6 +56,25 @@ class DataExplorer:
         if rows:
             async with self._one_at_a_time:  # the client keeps what it knows of the cluster without a lock
                 await asyncio.to_thread(self._ingest, rows)
+
+    async def forget(self, call_ids: Sequence[str]) -> None:
+        """Deletes every row of these calls. Raises NotIngested: the identity has to be the database's admin or the table's.
+
+        First the table's and then the view's (https://learn.microsoft.com/kusto/management/soft-delete-command): the view keeps
+        rows of its own. What is queued right now may still come.
+        """
+        for start in range(0, len(call_ids), _IDS_AT_ONCE):
+            ids = ", ".join(f"'{call_id}'" for call_id in call_ids[start : start + _IDS_AT_ONCE])
+            for kind, name in (("table", TABLE), ("materialized-view", VIEW)):
+                command = f".delete {kind} {name} records <| {name} | where CallId in ({ids})"
+                await asyncio.to_thread(self._manage, command)
+
+    def _manage(self, command: str) -> None:
+        try:
+            with KustoClient(_connection(self._uri)) as client:
+                client.execute_mgmt(self._database, command)
+        except (KustoError, AzureError, OSError) as error:
+            raise NotIngested(f"{self._database} at {self._uri}: {error!r}") from error
 
     async def prepare(self) -> None:
         """Nothing: the identity that ingests may not create tables."""
@@ -85,12 +106,15 @@ class DataExplorer:
 
 
 def _connected(uri: str, *, managed: bool) -> BaseIngestClient:
-    """A client. It signs in with the identity of the app, but to a plain http address, which only a local stand-in has."""
-    if uri.startswith("http:"):
-        connection = KustoConnectionStringBuilder.with_no_authentication(uri)
-    else:
-        connection = KustoConnectionStringBuilder.with_azure_token_credential(uri, DefaultAzureCredential())
+    connection = _connection(uri)
     return ManagedStreamingIngestClient(connection) if managed else QueuedIngestClient(connection)
+
+
+def _connection(uri: str) -> KustoConnectionStringBuilder:
+    """With the identity of the app, but to a plain http address, which only a local stand-in has."""
+    if uri.startswith("http:"):
+        return KustoConnectionStringBuilder.with_no_authentication(uri)
+    return KustoConnectionStringBuilder.with_azure_token_credential(uri, DefaultAzureCredential())
 
 
 def _digest(call_ids: Iterable[str]) -> str:

@@ -78,6 +78,11 @@ class Ledger:
         async for entry in _entries.read(self._table, f"PartitionKey eq {quoted(hour)}"):
             yield entry
 
+    async def entries_of(self, end_user: str) -> AsyncIterator[UsageEntry]:
+        """The entries of one end user, of all times: the whole table is looked through."""
+        async for entry in _entries.read(self._table, f"EndUser eq {quoted(end_user)}"):
+            yield entry
+
     async def mark_incomplete(self, entry: UsageEntry) -> bool:
         """Ends an open entry as incomplete. False where it has ended by itself meanwhile."""
         entity = await self._table.get_entity(entry.hour, entry.call_id)

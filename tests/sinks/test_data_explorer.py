@@ -52,6 +52,13 @@ async def test_a_call_whose_bodies_went_ahead_is_read_from_the_archive(kusto: Ku
     assert row == {"Asked": "large"}
 
 
+async def test_calls_that_are_forgotten_are_in_no_table_any_more(kusto: KustoServer) -> None:
+    async with explorer(kusto.url) as sink:
+        await sink.write([closed(1), closed(2), closed(3)])
+        await sink.forget([call_id(1), call_id(3)])
+    assert ids(kusto) == ids(kusto, "CallRecords") == [call_id(2)]
+
+
 async def test_calls_that_are_open_are_not_sent(kusto: KustoServer) -> None:
     async with explorer("http://127.0.0.1:9") as sink:
         await sink.write([opened(1), opened(2)])
