@@ -1,4 +1,4 @@
-"""`python -m devtools.settings_table`: writes the settings' names, defaults and help into README.md and the sample file.
+"""`python -m devtools.settings_table`: writes the settings' names, defaults and help into docs/settings.md and the sample file.
 
 Rule: shared/settings.py is where a setting is described; everything else that lists settings is written from it.
 """
@@ -15,10 +15,10 @@ _HEAD = "| setting | default | what for |\n|---|---|---|\n"
 def main() -> None:
     """Writes both files."""
     rows = (f"| `{each.name}` |{f' `{each.default}` ' if each.default else ' '}| {each.help} |\n" for each in SETTINGS)
-    readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
+    page = ROOT / "docs" / "settings.md"
+    text = page.read_text(encoding="utf-8")
     table = re.compile(re.escape(_HEAD) + r"(?:\|.*\n)*")
-    readme.write_text(table.sub(lambda _: _HEAD + "".join(rows), text), encoding="utf-8")
+    page.write_text(table.sub(lambda _: _HEAD + "".join(rows), text), encoding="utf-8")
     sample = ROOT / "local.settings.sample.json"
     document = json.loads(sample.read_text(encoding="utf-8"))
     shown = document["Values"]

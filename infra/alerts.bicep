@@ -23,7 +23,7 @@ var alerts = [
   {
     name: 'recording'
     description: 'Records are not stored: the recorder fails, or a sink is down and its outbox fills.'
-    query: 'union (AppRequests | where Name in ("record_queue", "record_hub") and Success == false), (AppTraces | where Message in ("outbox waits", "events neither sent nor spilled", "call not recorded as closed"))'
+    query: 'union (AppRequests | where Name in ("record_queue", "record_hub") and Success == false), (AppTraces | where Message contains "outbox waits" or Message contains "events neither sent nor spilled" or Message contains "call not recorded as closed")'
     operator: 'GreaterThan'
     threshold: 5
     window: 'PT15M'
@@ -41,7 +41,7 @@ var alerts = [
   {
     name: 'completeness'
     description: 'Calls were opened and never closed, or events were set aside as unreadable.'
-    query: 'AppTraces | where Message in ("call incomplete", "event quarantined")'
+    query: 'AppTraces | where Message contains "call incomplete" or Message contains "event quarantined"'
     operator: 'GreaterThan'
     threshold: 0
     window: 'PT1H'

@@ -1,6 +1,6 @@
 """The app settings: every name that the app reads from its environment, once, in one table.
 
-Rule: this table, local.settings.sample.json and the README's table name the same settings (a test holds them together).
+Rule: this table, local.settings.sample.json and docs/settings.md name the same settings (a test holds them together).
 Reading never fails at import and never stops at the first problem: all problems are reported together.
 """
 
