@@ -5,6 +5,8 @@ Rule: every setting, role, connection, function and log message in a template is
 
 import json
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -269,3 +271,53 @@ def test_costs_are_worked_out_right() -> None:
     assert cost.event_hubs(small) == 0
     assert cost.event_hubs(large) == pytest.approx(2 * 730 * 0.03 + 20 * 0.028)
     assert cost.application_gateway(small) == pytest.approx(730 * (0.443 + 0.0144))
+
+
+def test_the_runbook_has_a_section_for_each_alert() -> None:
+    runbook = (ROOT / "docs" / "runbook.md").read_text()
+    alerts = TEMPLATES["alerts.bicep"]
+    named = set(re.findall(r"^    name: '([a-z-]+)'$", alerts.text, re.MULTILINE))
+    metric = next(each for each in alerts.resources if each.name == "backlog")
+    named.add(metric.properties()["name"].strip("'").removeprefix("tollgate-"))
+    assert len(named) == 5
+    assert set(re.findall(r"^## Alert: ([a-z-]+)$", runbook, re.MULTILINE)) == named
+
+
+def upload(folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Runs the hook in a checkout, with an `az` that prints what it is told."""
+    (folder / "infra").mkdir()
+    shutil.copy(INFRA / "upload-configuration.sh", folder / "infra")
+    (folder / "bin").mkdir()
+    (folder / "bin" / "az").write_text('#!/bin/sh\necho az "$@"\n')
+    (folder / "bin" / "az").chmod(0o755)
+    return subprocess.run(
+        [folder / "infra" / "upload-configuration.sh"],
+        env={"PATH": f"{folder / 'bin'}:/usr/bin:/bin", **settings},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+PLACE = {"TOLLGATE_STORAGE_ACCOUNT": "sttollgate", "TOLLGATE_CONFIG_CONTAINER": "tollgate-config"}
+
+
+def test_the_configuration_is_uploaded_to_where_the_app_looks_for_it(tmp_path: Path) -> None:
+    (tmp_path / "tollgate.toml").write_text("")
+    done = upload(tmp_path, **PLACE)
+    assert done.returncode == 0, done.stderr
+    assert "storage blob upload --auth-mode login --overwrite" in done.stdout
+    assert "--account-name sttollgate --container-name tollgate-config --name tollgate.toml" in done.stdout
+    assert "TOLLGATE_CONFIG: 'blob:${configContainer}/tollgate.toml'" in TEMPLATES["app.bicep"].text
+
+
+def test_azd_up_goes_on_where_there_is_no_configuration_yet(tmp_path: Path) -> None:
+    done = upload(tmp_path, **PLACE)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "no tollgate.toml" in done.stderr
+
+
+def test_the_hook_says_what_it_misses(tmp_path: Path) -> None:
+    done = upload(tmp_path)
+    assert done.returncode != 0
+    assert "TOLLGATE_STORAGE_ACCOUNT" in done.stderr
