@@ -23,7 +23,7 @@ from shared.core import authorization, content_policy, pricing
 from shared.core.accounting import Ending, Served, open_record, tier_of
 from shared.core.call_ids import mint
 from shared.core.call_record import CallRecord, Outcome
-from shared.core.calls import Call, InboundRequest, begun, routed, understood
+from shared.core.calls import Call, InboundRequest, begun, most_of, routed, understood
 from shared.core.configuration import Client, Configuration, Content, OnDisconnect, Pool
 from shared.core.errors import (
     ClientGone,
@@ -35,7 +35,6 @@ from shared.core.errors import (
     is_rejection,
 )
 from shared.core.headers import for_client, get, with_limits, with_retry_after
-from shared.core.limits import estimate_tokens
 from shared.core.operations import Route
 from shared.core.prices import Price, PriceSheet, Use
 from shared.core.usage import Reading
@@ -51,6 +50,7 @@ from shared.waiting import EVENT_STREAM, Waiting
 
 _log = logging.getLogger(__name__)
 _BODY_PATIENCE_S = 30.0
+_NONE = (None, None, None)
 _SLOWEST_BODY = 16 * 1024
 """Bytes a second that a request body has to come at, once that patience is over."""
 
@@ -199,18 +199,19 @@ class Gateway:
 
     def _most(self, configuration: Configuration, call: Call, pool: Pool) -> _Most:
         """What the call may take at most, as far as can be told before it is served. Raises PermissionDenied."""
-        if not call.model:
+        limits = call.client.limits
+        if not call.model or (limits.tokens_per_minute, limits.tokens_per_month, limits.money_per_month) == _NONE:
             return _Most(0, Decimal(0))
-        tokens = estimate_tokens(len(call.body), call.most_output, default_output=self._settings.output_tokens)
-        if call.client.limits.money_per_month is None:
+        most = most_of(call, self._settings.output_tokens)
+        tokens = (most.input_tokens or 0) + (most.output_tokens or 0)
+        if limits.money_per_month is None:
             return _Most(tokens, Decimal(0))
         price = _some_price(configuration.prices, call, pool)
         if price is None:
             raise PermissionDenied(
                 f"The model '{call.model}' has no price, so your budget cannot be kept.", code="model_not_priced"
             )
-        output = self._settings.output_tokens if call.most_output is None else call.most_output
-        return _Most(tokens, pricing.most(price, len(call.body), output))
+        return _Most(tokens, pricing.most(price, most))
 
     async def _forward(self, call: Call, pool: Pool, admission: Admission, prices: PriceSheet) -> Answer:
         record = content_policy.limited(call, open_record(call))

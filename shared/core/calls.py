@@ -4,8 +4,8 @@ Rule: values only. No more of a body is read than routing, limits and usage need
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import suppress
 from datetime import datetime
+from math import ceil
 from typing import Any, Protocol
 from urllib.parse import unquote_plus
 
@@ -17,10 +17,12 @@ from shared.core.errors import BadRequest
 from shared.core.headers import Headers, get
 from shared.core.operations import Form, Route, match, nowhere
 from shared.core.trace_context import TraceContext
+from shared.core.usage import Asked, TokenUsage
 
 _LONGEST_QUERY = 32_768
 """Bytes. What no HTTP client could send on must not count against an upstream."""
 
+_MOST_CHOICES = 10_000
 _TRUE = ("true", "True", "1")
 
 type Fields = Mapping[str, msgspec.Raw]
@@ -76,7 +78,9 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     wants_usage: bool = False
     """Whether the client itself asked for the usage chunk."""
     most_output: int | None = None
-    """The most tokens of output that the client asks for, in all; None: it does not say."""
+    """The most tokens of output that the client asks for, in each choice; None: it does not say."""
+    choices: int = 1
+    """How many answers it asks for."""
     end_user: str | None = None
     """The client's own user, in the words of `safety_identifier` or `user`."""
     body: bytes = b""
@@ -134,6 +138,7 @@ def understood(call: Call, body: bytes) -> Call:
         stores=_stores(operation.stores, field(fields, "store", bool)),
         wants_usage=bool(options and options.include_usage),
         most_output=_most_output(fields),
+        choices=_choices(call, body, fields) if operation.names_model else 1,
         end_user=field(fields, "safety_identifier", str) or field(fields, "user", str),
         body=body,
         fields=fields,
@@ -176,9 +181,7 @@ def _streams(call: Call, body: bytes, fields: Fields) -> bool:
     if operation.form is Form.JSON:
         return bool(field(fields, "stream", bool))
     if operation.form is Form.MULTIPART and operation.names_model:
-        with suppress(UnicodeDecodeError):
-            part = multipart.find(body, get(request.headers, "content-type") or "", "stream")
-            return part is not None and part.value.lower() in _TRUE
+        return _form_value(call, body, "stream") in _TRUE
     return operation.method == "GET" and _query_value(request.query, "stream") in _TRUE
 
 
@@ -194,7 +197,39 @@ def _json_fields(body: bytes, *, required: bool) -> Fields:
 def _most_output(fields: Fields) -> int | None:
     stated = (field(fields, name, int) for name in ("max_completion_tokens", "max_output_tokens", "max_tokens"))
     most = next((number for number in stated if number is not None), None)
-    return None if most is None else max(most, 0) * max(field(fields, "n", int) or 1, 1)
+    return None if most is None else max(most, 0)
+
+
+def _choices(call: Call, body: bytes, fields: Fields) -> int:
+    """What is no number is the upstream's to refuse."""
+    stated = _form_value(call, body, "n").encode() if call.route.operation.form is Form.MULTIPART else fields.get("n")
+    try:
+        return ceil(min(max(json_text.decode(stated or b"1", float), 1), _MOST_CHOICES))
+    except json_text.NOT_READABLE:
+        return 1
+
+
+def _form_value(call: Call, body: bytes, name: str) -> str:
+    """A text field of a form; empty where it has none, or it is no text."""
+    try:
+        part = multipart.find(body, get(call.request.headers, "content-type") or "", name)
+    except UnicodeDecodeError:
+        return ""
+    return part.value if part else ""
+
+
+def most_of(call: Call, default_output: int) -> TokenUsage:
+    """What the call may use at most, as far as can be told before it is served."""
+    operation = call.route.operation
+    is_form = operation.form is Form.MULTIPART
+    asked = Asked(
+        text=_form_value(call, call.body, "prompt").encode() if is_form else call.body,
+        form_bytes=len(call.body) if is_form else 0,
+        files=call.body.count(b' filename="') if is_form else 0,
+        choices=call.choices,
+        output=(default_output if call.most_output is None else call.most_output) * call.choices,
+    )
+    return operation.most(asked)
 
 
 def _stores(by_default: bool | None, stated: bool | None) -> bool:

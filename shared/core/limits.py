@@ -147,11 +147,6 @@ def nanos(money: Decimal) -> int:
     return int((money * _NANOS).to_integral_value(ROUND_CEILING))
 
 
-def estimate_tokens(body_bytes: int, max_output: int | None, *, choices: int = 1, default_output: int) -> int:
-    """What a call may use: a token for each four bytes of its body, and its stated maximum output for each choice."""
-    return -(-body_bytes // 4) + (default_output if max_output is None else max(max_output, 0)) * max(choices, 1)
-
-
 def window_of(kind: Kind, now: datetime) -> Window:
     """The window of `now`, which is UTC."""
     if kind in BUDGETS:

@@ -15,8 +15,14 @@ import msgspec
 
 from shared.core.errors import MethodNotAllowed, NotFound
 from shared.core.usage import (
+    Asked,
     Part,
     TokenUsage,
+    most_of_input,
+    most_of_pictures,
+    most_of_sound,
+    most_of_speech,
+    most_of_text,
     parse_chat,
     parse_images,
     parse_object,
@@ -77,6 +83,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """Counts what is billed by the request's fields, where the answer does not say."""
     tier_fields: Mapping[str, str] = _SERVICE_TIER
     """The request's fields that its price depends on, each with what is meant where it is not there."""
+    most: Callable[[Asked], TokenUsage] = most_of_text
+    """What a call that names a model may use at most, which is reserved."""
     usage_chunk: bool = False
     """Whether a stream tells its usage only when `stream_options.include_usage` asks for it."""
     stores: bool | None = None
@@ -104,6 +112,7 @@ def _inference(
     form: Form = Form.JSON,
     parse: Callable[[bytes], Part] = parse_object,
     *,
+    most: Callable[[Asked], TokenUsage] = most_of_text,
     usage_chunk: bool = False,
     stores: bool | None = None,
     tier_fields: Mapping[str, str] = _SERVICE_TIER,
@@ -117,6 +126,7 @@ def _inference(
         names_model=True,
         in_deployment=True,
         parse=parse,
+        most=most,
         usage_chunk=usage_chunk,
         stores=stores,
         tier_fields=tier_fields,
@@ -145,9 +155,18 @@ def _objects(table: str, *, names_model: frozenset[str] = frozenset()) -> Iterab
 CATALOGUE: tuple[Operation, ...] = (
     _inference("chat.completions", "chat/completions", parse=parse_chat, usage_chunk=True, stores=False),
     _inference("completions", "completions", parse=parse_chat, usage_chunk=True),
-    _inference("embeddings", "embeddings", parse=parse_chat),
-    _inference("images.generate", "images/generations", parse=parse_images, tier_fields=_IMAGE_TIER),
-    _inference("images.edit", "images/edits", Form.MULTIPART, parse=parse_images, tier_fields=_IMAGE_TIER),
+    _inference("embeddings", "embeddings", parse=parse_chat, most=most_of_input),
+    _inference(
+        "images.generate", "images/generations", parse=parse_images, most=most_of_pictures, tier_fields=_IMAGE_TIER
+    ),
+    _inference(
+        "images.edit",
+        "images/edits",
+        Form.MULTIPART,
+        parse=parse_images,
+        most=most_of_pictures,
+        tier_fields=_IMAGE_TIER,
+    ),
     Operation(  # not Azure's: its SDK puts no deployment into the path
         name="images.create_variation",
         method="POST",
@@ -156,9 +175,12 @@ CATALOGUE: tuple[Operation, ...] = (
         names_model=True,
         parse=parse_images,
         tier_fields=_IMAGE_TIER,
+        most=most_of_pictures,
     ),
-    _inference("audio.transcriptions", "audio/transcriptions", Form.MULTIPART, parse=parse_transcription),
-    _inference("audio.translations", "audio/translations", Form.MULTIPART, parse=parse_transcription),
+    *(
+        _inference(f"audio.{what}", f"audio/{what}", Form.MULTIPART, parse=parse_transcription, most=most_of_sound)
+        for what in ("transcriptions", "translations")
+    ),
     Operation(
         name="audio.speech",
         method="POST",
@@ -167,6 +189,7 @@ CATALOGUE: tuple[Operation, ...] = (
         names_model=True,
         in_deployment=True,
         parse=parse_speech,
+        most=most_of_speech,
         count_request=spoken_characters,
     ),
     Operation(
@@ -176,6 +199,7 @@ CATALOGUE: tuple[Operation, ...] = (
         form=Form.JSON,
         names_model=True,
         default_model="omni-moderation-latest",
+        most=most_of_input,
     ),
     Operation(
         name="responses",

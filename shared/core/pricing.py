@@ -52,10 +52,11 @@ def charge(price: Price, usage: TokenUsage, *, calls: int = 1, tier: str = "") -
     return total
 
 
-def most(price: Price, body_bytes: int, most_output: int) -> Decimal:
-    """What a call may cost at most, by a token for each four bytes of its body and its most output, or by one image."""
-    tokens = -(-body_bytes // 4) * (price.input or _NOTHING) + most_output * (price.output or _NOTHING)
-    return tokens.scaleb(_MILLIONTH) + (price.image or 0) + (price.call or 0)
+def most(price: Price, usage: TokenUsage) -> Decimal:
+    """What a call may cost at most that uses no more than this. What the price says nothing of costs nothing here."""
+    if price.input is not None or price.output is not None:
+        price = replace(price, input=price.input or _NOTHING, output=price.output or _NOTHING)
+    return charge(price, usage) or _NOTHING
 
 
 def rated(sheet: PriceSheet, hour: str, rows: Iterable[UsageHour]) -> list[UsageHour]:

@@ -59,21 +59,6 @@ def test_money_is_rounded_up_to_a_billionth() -> None:
     assert rules.nanos(Decimal("2.50")) == 2_500_000_000
 
 
-ESTIMATES = {
-    "the stated maximum": ((400, 50, 1), 150),
-    "for each choice": ((400, 50, 3), 250),
-    "a part of four bytes": ((401, 50, 1), 151),
-    "the default where none is stated": ((400, None, 1), 1124),
-    "nonsense is not a credit": ((400, -5, -1), 100),
-}
-
-
-@pytest.mark.parametrize(("asked", "tokens"), ESTIMATES.values(), ids=ESTIMATES)
-def test_an_estimate_is_the_prompt_and_the_most_that_may_come(asked: tuple[int, int | None, int], tokens: int) -> None:
-    body_bytes, max_output, choices = asked
-    assert rules.estimate_tokens(body_bytes, max_output, choices=choices, default_output=1024) == tokens
-
-
 DURATIONS = {
     0: "0ms",
     0.0115: "12ms",

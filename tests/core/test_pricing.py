@@ -227,9 +227,10 @@ def test_an_hour_that_nobody_used_is_a_line_of_its_own_and_is_not_rated_twice() 
 
 
 def test_what_a_call_may_cost_at_most_is_never_below_what_it_costs() -> None:
-    assert most(NEW, 4_000, 1_000) == Decimal("0.0125")
-    assert most(IMAGE, 4_000, 1_000) == Decimal("0.08")
-    assert most(Price(model="c", call=Decimal(1)), 0, 0) == 1
+    assert most(NEW, TokenUsage(input_tokens=1_000, output_tokens=1_000)) == Decimal("0.0125")
+    assert most(IMAGE, TokenUsage(input_tokens=1_000, output_tokens=1_000, images=2)) == Decimal("0.16")
+    assert most(replace(NEW, output=None), TokenUsage(input_tokens=1_000, output_tokens=1_000)) == Decimal("0.0025")
+    assert most(Price(model="c", call=Decimal(1)), TokenUsage(input_tokens=9)) == 1
 
 
 def test_prices_stand_in_the_document() -> None:

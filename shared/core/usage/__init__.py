@@ -6,6 +6,14 @@ and looking at it again does not.
 """
 
 from shared.core.usage.audio import parse_speech, parse_transcription, spoken_characters
+from shared.core.usage.bounds import (
+    Asked,
+    most_of_input,
+    most_of_pictures,
+    most_of_sound,
+    most_of_speech,
+    most_of_text,
+)
 from shared.core.usage.chat import parse_chat
 from shared.core.usage.images import parse_images
 from shared.core.usage.objects import parse_object
@@ -13,9 +21,15 @@ from shared.core.usage.reading import Part, Reading, TokenUsage
 from shared.core.usage.responses import parse_response
 
 __all__ = [
+    "Asked",
     "Part",
     "Reading",
     "TokenUsage",
+    "most_of_input",
+    "most_of_pictures",
+    "most_of_sound",
+    "most_of_speech",
+    "most_of_text",
     "parse_chat",
     "parse_images",
     "parse_object",
