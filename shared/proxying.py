@@ -128,6 +128,8 @@ class Gateway:
                 return self._models(configuration.pools, client, call.route)
             call = await self._with_body(call)
             call = understood(call, call.body)
+            authorization.check_purpose(call)
+            call = msgspec.structs.replace(call, names=authorization.Names(client, configuration.pools))
             pool = await self._pool(configuration, call)
             most = self._most(configuration, call, pool)
             admission = await self._limits.admit(client, tokens=most.tokens, money=most.money)
@@ -195,7 +197,7 @@ class Gateway:
             upstream = await stickiness.upstream_of(call, self._objects)
             return stickiness.on_upstream(pool, upstream)
         upstream = await stickiness.upstream_of(call, self._objects)
-        return stickiness.on_upstream(configuration.home, upstream)
+        return authorization.with_models(stickiness.on_upstream(configuration.home, upstream), call)
 
     def _most(self, configuration: Configuration, call: Call, pool: Pool) -> _Most:
         """What the call may take at most, as far as can be told before it is served. Raises PermissionDenied."""

@@ -12,6 +12,7 @@ from azure.core.exceptions import AzureError
 from shared.core.archive import Extent, digest_of, head_of
 from shared.core.call_record import CallRecord
 from shared.core.errors import NotReady
+from shared.core.named_models import LineReader
 from shared.sinks.archive import ArchiveWriter
 
 _BLOCK_BYTES = 4 * 1024 * 1024
@@ -35,16 +36,20 @@ class Upload:
         """Of what has passed, in hex."""
         return self._digest.hexdigest()
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The body, as it comes. Raises NotReady where the archive does not take it."""
+    async def chunks(self, lines: LineReader | None = None) -> AsyncIterator[bytes]:
+        """The body, as it comes, with `lines` reading along. Raises what they do; NotReady where the archive does not take it."""
         block = bytearray()
         async for chunk in self._chunks():
             self.passed_bytes += len(chunk)
+            is_last = self.passed_bytes == self.declared_bytes  # whoever gets its last byte has it all
+            if lines:
+                lines.feed(chunk)
+                if is_last:
+                    lines.end()
             self._digest.update(chunk)
             if self._writer:
                 block += chunk
-                # The last one before its last byte goes on: the answer must not overtake it.
-                if len(block) >= _BLOCK_BYTES or self.passed_bytes == self.declared_bytes:
+                if len(block) >= _BLOCK_BYTES or is_last:
                     await self._stage(bytes(block))
                     block.clear()
             yield chunk

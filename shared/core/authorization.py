@@ -7,8 +7,9 @@ from collections.abc import Mapping
 
 import msgspec
 
+from shared.core.calls import Call, field, models_named
 from shared.core.configuration import Client, Pool
-from shared.core.errors import NotFound, NotSupported, PermissionDenied, UnknownOperation
+from shared.core.errors import BadRequest, NotFound, NotSupported, PermissionDenied, UnknownOperation
 from shared.core.networks import is_within
 from shared.core.operations import Form, Operation
 
@@ -43,6 +44,49 @@ def pool_of(client: Client, pools: Mapping[str, Pool], model: str) -> Pool:
             param="model",
         )
     return pool
+
+
+class Names(msgspec.Struct, frozen=True):
+    """What upstreams call the models that a client may use."""
+
+    client: Client
+    pools: Mapping[str, Pool]
+
+    def upstreams(self, model: str) -> frozenset[str]:
+        """Those that have a model. Raises NotFound where the client may not use it."""
+        return frozenset(target.upstream.name for target in pool_of(self.client, self.pools, model).targets)
+
+    def on(self, upstream: str, model: str) -> str:
+        """The upstream's name for a model. Raises NotFound; BadRequest where the upstream does not have it."""
+        targets = pool_of(self.client, self.pools, model).targets
+        there = (target.deployment.deployment for target in targets if target.upstream.name == upstream)
+        if (name := next(there, None)) is None:
+            raise BadRequest(f"The model '{model}' is not deployed where this request has to go.", param="model")
+        return name
+
+
+def with_models(pool: Pool, call: Call) -> Pool:
+    """The part of the pool that has every model which the call names elsewhere than at its top. Raises NotFound, BadRequest."""
+    named = models_named(call)
+    if not named or call.names is None:
+        return pool
+    having = frozenset.intersection(*map(call.names.upstreams, sorted(named)))
+    there = tuple(target for target in pool.targets if target.upstream.name in having)
+    if not there:
+        what = ", ".join(sorted(named))
+        raise BadRequest(
+            f"No upstream that this request could go to has all the models that it names: {what}.", param="model"
+        )
+    return Pool(pool.model, there)
+
+
+def check_purpose(call: Call) -> None:
+    """Raises BadRequest for a batch file that would come in parts, where it cannot be told which models it names."""
+    is_batch = call.route.operation.in_parts and field(call.fields, "purpose", str) == "batch"
+    if is_batch and call.client.models is not None:
+        raise BadRequest(
+            "Send a batch file in one piece to POST files: its models have to be checked.", param="purpose"
+        )
 
 
 class ModelObject(msgspec.Struct, frozen=True, kw_only=True):

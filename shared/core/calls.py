@@ -15,6 +15,7 @@ from shared.core import json_text, multipart
 from shared.core.configuration import Client
 from shared.core.errors import BadRequest
 from shared.core.headers import Headers, get
+from shared.core.named_models import LineReader, Rename, lines_renamed, renamed
 from shared.core.operations import Form, Route, match, nowhere
 from shared.core.trace_context import TraceContext
 from shared.core.usage import Asked, TokenUsage
@@ -53,9 +54,21 @@ class PassingBody(Protocol):
     @property
     def sha256(self) -> str: ...
 
-    def chunks(self) -> AsyncIterator[bytes]: ...
+    def chunks(self, lines: LineReader | None = None) -> AsyncIterator[bytes]: ...
 
     async def finish(self, record: Any, response: bytes) -> str | None: ...
+
+
+class ModelNames(Protocol):
+    """What upstreams call the models that a client may use."""
+
+    def upstreams(self, model: str) -> frozenset[str]:
+        """Those that have a model. Raises NotFound."""
+        ...
+
+    def on(self, upstream: str, model: str) -> str:
+        """The upstream's name for a model. Raises NotFound, BadRequest."""
+        ...
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,6 +101,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     """In place of `body`, where that is too large to be held."""
     fields: Fields = {}
     """Of a JSON body; empty for any other."""
+    names: ModelNames | None = None
+    """What upstreams call the models that the body names elsewhere than at its top; None: there are none to be named."""
 
 
 class _StreamOptions(msgspec.Struct):
@@ -143,6 +158,26 @@ def understood(call: Call, body: bytes) -> Call:
         body=body,
         fields=fields,
     )
+
+
+def with_models(call: Call, rename: Rename) -> bytes:
+    """The body in which each model that is named elsewhere than at its top has another name."""
+    operation = call.route.operation
+    if operation.lines:
+        return lines_renamed(call.body, rename)
+    return renamed(call.body, operation.models, rename) if operation.models else call.body
+
+
+def models_named(call: Call) -> frozenset[str]:
+    """The models that the body names elsewhere than at its top. Raises BadRequest where they are too many."""
+    found: set[str] = set()
+
+    def note(name: str) -> str:
+        found.add(name)
+        return name
+
+    with_models(call, note)
+    return frozenset(found)
 
 
 def field[T](fields: Fields, name: str, type_: type[T]) -> T | None:

@@ -14,6 +14,7 @@ from urllib.parse import unquote
 import msgspec
 
 from shared.core.errors import MethodNotAllowed, NotFound
+from shared.core.named_models import Path
 from shared.core.usage import (
     Asked,
     Part,
@@ -73,6 +74,12 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     form: Form = Form.NONE
     names_model: bool = False
     """Whether the body names a model, so that any deployment of it will do."""
+    models: tuple[Path, ...] = ()
+    """Where else in a JSON body a model may be named."""
+    in_parts: bool = False
+    """Whether it begins a file that comes in parts."""
+    lines: bool = False
+    """Whether the body may be a batch file, each line of which names a model."""
     default_model: str | None = None
     """The model that is meant where the body names none."""
     in_deployment: bool = False
@@ -135,7 +142,7 @@ def _inference(
 
 def _objects(table: str, *, names_model: frozenset[str] = frozenset()) -> Iterable[Operation]:
     """Operations on stored objects, a line each: name, method, path, and words for what is not usual: `multipart`, `passes`,
-    `secret`."""
+    `secret`, `lines`, `in-parts`, `models=` and where they are named."""
     for line in table.strip().splitlines():
         name, method, path, *words = line.split()
         form = Form.MULTIPART if "multipart" in words else Form.JSON if method == "POST" else Form.NONE
@@ -147,6 +154,11 @@ def _objects(table: str, *, names_model: frozenset[str] = frozenset()) -> Iterab
             passes="passes" in words,
             makes_secret="secret" in words,
             names_model=name in names_model,
+            models=tuple(
+                tuple(place.split(".")) for word in words for place in word.partition("models=")[2].split(",") if place
+            ),
+            lines="lines" in words,
+            in_parts="in-parts" in words,
             stores=True,
             lists=method == "GET" and "{" not in path,
         )
@@ -248,12 +260,12 @@ CATALOGUE: tuple[Operation, ...] = (
         conversations.items.list          GET     conversations/{conversation}/items
         conversations.items.retrieve      GET     conversations/{conversation}/items/{item}
         conversations.items.delete        DELETE  conversations/{conversation}/items/{item}
-        files.create                      POST    files                                          multipart passes
+        files.create                      POST    files                                          multipart passes lines
         files.list                        GET     files
         files.retrieve                    GET     files/{file}
         files.delete                      DELETE  files/{file}
         files.content                     GET     files/{file}/content
-        uploads.create                    POST    uploads
+        uploads.create                    POST    uploads                                        in-parts
         uploads.parts.create              POST    uploads/{upload}/parts                         multipart passes
         uploads.complete                  POST    uploads/{upload}/complete
         uploads.cancel                    POST    uploads/{upload}/cancel
@@ -294,12 +306,12 @@ CATALOGUE: tuple[Operation, ...] = (
         containers.files.retrieve         GET     containers/{container}/files/{file}
         containers.files.delete           DELETE  containers/{container}/files/{file}
         containers.files.content          GET     containers/{container}/files/{file}/content
-        evals.create                      POST    evals
+        evals.create                      POST    evals                     models=testing_criteria.*.model
         evals.list                        GET     evals
         evals.retrieve                    GET     evals/{eval}
         evals.update                      POST    evals/{eval}
         evals.delete                      DELETE  evals/{eval}
-        evals.runs.create                 POST    evals/{eval}/runs
+        evals.runs.create                 POST    evals/{eval}/runs         models=data_source.model
         evals.runs.list                   GET     evals/{eval}/runs
         evals.runs.retrieve               GET     evals/{eval}/runs/{run}
         evals.runs.cancel                 POST    evals/{eval}/runs/{run}/cancel
@@ -310,10 +322,10 @@ CATALOGUE: tuple[Operation, ...] = (
         assistants.create                 POST    assistants
         assistants.list                   GET     assistants
         assistants.retrieve               GET     assistants/{assistant}
-        assistants.update                 POST    assistants/{assistant}
+        assistants.update                 POST    assistants/{assistant}    models=model
         assistants.delete                 DELETE  assistants/{assistant}
         threads.create                    POST    threads
-        threads.create_and_run            POST    threads/runs
+        threads.create_and_run            POST    threads/runs              models=model
         threads.retrieve                  GET     threads/{thread}
         threads.update                    POST    threads/{thread}
         threads.delete                    DELETE  threads/{thread}
@@ -322,7 +334,7 @@ CATALOGUE: tuple[Operation, ...] = (
         threads.messages.retrieve         GET     threads/{thread}/messages/{message}
         threads.messages.update           POST    threads/{thread}/messages/{message}
         threads.messages.delete           DELETE  threads/{thread}/messages/{message}
-        threads.runs.create               POST    threads/{thread}/runs
+        threads.runs.create               POST    threads/{thread}/runs     models=model
         threads.runs.list                 GET     threads/{thread}/runs
         threads.runs.retrieve             GET     threads/{thread}/runs/{run}
         threads.runs.update               POST    threads/{thread}/runs/{run}
@@ -330,8 +342,8 @@ CATALOGUE: tuple[Operation, ...] = (
         threads.runs.submit_tool_outputs  POST    threads/{thread}/runs/{run}/submit_tool_outputs
         threads.runs.steps.list           GET     threads/{thread}/runs/{run}/steps
         threads.runs.steps.retrieve       GET     threads/{thread}/runs/{run}/steps/{step}
-        realtime.client_secrets.create    POST    realtime/client_secrets      secret
-        realtime.sessions.create          POST    realtime/sessions      secret
+        realtime.client_secrets.create    POST    realtime/client_secrets   secret models=session.model
+        realtime.sessions.create          POST    realtime/sessions         secret models=model
         """,
         names_model=frozenset({"assistants.create", "responses.input_tokens"}),
     ),

@@ -10,9 +10,10 @@ from urllib.parse import quote
 import msgspec
 
 from shared.core import multipart
-from shared.core.calls import Call, field, model_part, parameter_name
+from shared.core.calls import Call, field, model_part, parameter_name, with_models
 from shared.core.configuration import Target, Upstream, UpstreamAuth, UpstreamKind
 from shared.core.headers import CREDENTIAL_PARAMETERS, Headers, for_upstream, get
+from shared.core.named_models import LineReader, Rename
 from shared.core.operations import Form, UrlStyle
 from shared.core.trace_context import attempt_of, for_attempt
 
@@ -56,7 +57,7 @@ def upstream_request(call: Call, target: Target, credential: str, attempt: int =
             _accept_encoding(call, rewrites=asks_usage),
             *_length(call),
         ),
-        body=call.upload.chunks() if call.upload else _body(call, target, asks_usage=asks_usage),
+        body=call.upload.chunks(_reader(call, target)) if call.upload else _body(call, target, asks_usage=asks_usage),
         asks_usage=asks_usage,
     )
 
@@ -111,8 +112,20 @@ def _accept_encoding(call: Call, *, rewrites: bool) -> tuple[str, str]:
     return ("accept-encoding", "gzip" if "gzip" in offered and not rewrites else "identity")
 
 
+def _reader(call: Call, target: Target) -> LineReader | None:
+    """What reads along with a body that passes through, to see that what it names may pass."""
+    return LineReader(_rename(call, target)) if call.route.operation.lines else None
+
+
+def _rename(call: Call, target: Target) -> Rename:
+    names = call.names
+    return (lambda model: names.on(target.upstream.name, model)) if names else str
+
+
 def _body(call: Call, target: Target, *, asks_usage: bool) -> bytes:
     operation = call.route.operation
+    if operation.models or operation.lines:
+        return with_models(call, _rename(call, target))
     in_path = operation.in_deployment and target.upstream.kind is UpstreamKind.AZURE
     names_deployment = operation.names_model and not in_path
     if operation.form is Form.MULTIPART:

@@ -1,0 +1,120 @@
+"""Models that a request names elsewhere than at its top: in runs, evaluations and sessions, and in the lines of a batch file.
+
+Rule: they are models like any other. The client must be allowed them, they must be where the call goes, and the upstream gets
+its own names for them. What names none, or cannot be read, stays as it is: the upstream says what is wrong with it.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from shared.core import json_text
+from shared.core.errors import BadRequest
+from shared.core.json_text import NOT_READABLE
+
+type Path = tuple[str, ...]
+"""Where a model's name stands: the fields from the top down; `*` is each item of a list."""
+
+type Rename = Callable[[str], str]
+"""The name to put in a name's place. Raises GatewayError for one that may not stand there."""
+
+_LINE: Path = ("body", "model")
+"""https://platform.openai.com/docs/api-reference/batch/request-input"""
+_LONGEST_LINE = 8 * 1024 * 1024
+_MOST_NAMES = 100
+
+
+def renamed(text: bytes, paths: Sequence[Path], rename: Rename) -> bytes:
+    """A JSON text in which each model at one of the paths has another name; itself where that changes nothing."""
+    for path in paths:
+        text = _renamed(text, path, rename)
+    return text
+
+
+def lines_renamed(content: bytes, rename: Rename) -> bytes:
+    """A batch file, or a form that has one in it, with other models; itself where that changes nothing."""
+    rename = _once(rename)
+    lines = content.split(b"\n")
+    changed = [_line_renamed(line, rename) for line in lines]
+    return content if all(new is old for new, old in zip(changed, lines, strict=True)) else b"\n".join(changed)
+
+
+class LineReader:
+    """Reads along with a batch file, or a form that has one in it, which passes through and so cannot be changed."""
+
+    def __init__(self, rename: Rename) -> None:
+        self._rename = _once(rename)
+        self._rest = b""
+
+    def feed(self, chunk: bytes) -> None:
+        """Call it before the chunk is passed on. Raises BadRequest for a line that would have to change, or is too long."""
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        for line in lines:
+            self._read(line)
+        if len(self._rest) > _LONGEST_LINE:
+            if self._rest.lstrip().startswith(b"{"):
+                raise BadRequest(f"A line of this file is longer than {_LONGEST_LINE} bytes.")
+            self._rest = b"-"  # of something else, a picture say: the rest of it is not read either
+
+    def end(self) -> None:
+        """Call it before the end is passed on. Raises BadRequest."""
+        self._read(self._rest)
+
+    def _read(self, line: bytes) -> None:
+        if _line_renamed(line, self._rename) is not line:
+            raise BadRequest(
+                "The models in this file have other names upstream, and it is too large to be changed: split it."
+            )
+
+
+def _line_renamed(line: bytes, rename: Rename) -> bytes:
+    if b"{" not in line:
+        return line
+    changed = _renamed(line, _LINE, rename)
+    return changed if changed is line or not line.endswith(b"\r") else changed + b"\r"
+
+
+def _renamed(text: bytes, path: Path, rename: Rename) -> bytes:
+    try:
+        if not path:
+            value: str = json_text.decode(text, str)
+            name = rename(value)
+            return text if name == value else msgspec.json.encode(name)
+        head, rest = path[0], path[1:]
+        if head == "*":
+            raw: list[msgspec.Raw] = json_text.decode(text, list[msgspec.Raw])
+            items = [bytes(item) for item in raw]
+            changed = [_renamed(item, rest, rename) for item in items]
+            is_same = all(new is old for new, old in zip(changed, items, strict=True))
+            return text if is_same else msgspec.json.encode([msgspec.Raw(item) for item in changed])
+        fields: dict[str, msgspec.Raw] = json_text.decode(text, dict[str, msgspec.Raw])
+    except NOT_READABLE:
+        return text
+    old = bytes(fields.get(head, b"null"))
+    new = _renamed(old, rest, rename)
+    if new is old and not _repeats(text, head):
+        return text
+    return msgspec.json.encode(fields | {head: msgspec.Raw(new)})
+
+
+def _repeats(text: bytes, name: str) -> bool:
+    """Whether an object has a field of that name twice, where an upstream could read another than we did."""
+    if text.count(b'"%b"' % name.encode()) < 2 and b"\\u00" not in text:
+        return False
+    pairs: list[tuple[str, object]] = json.loads(text, object_pairs_hook=list)
+    return sum(each == name for each, _ in pairs) > 1
+
+
+def _once(rename: Rename) -> Rename:
+    """Asks for each name once. Raises BadRequest where there are too many of them."""
+    known: dict[str, str] = {}
+
+    def renamed_once(name: str) -> str:
+        if name not in known:
+            if len(known) >= _MOST_NAMES:
+                raise BadRequest(f"This file names more than {_MOST_NAMES} models.")
+            known[name] = rename(name)
+        return known[name]
+
+    return renamed_once
