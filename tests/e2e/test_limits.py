@@ -109,7 +109,7 @@ async def test_a_months_budget_is_never_exceeded_where_calls_state_their_maximum
     served, refused = await hammer(instances, "month", 40, most=100)
     print(f"served {served} tokens")
     assert TOKENS_PER_MONTH // 2 < served <= TOKENS_PER_MONTH
-    assert {response.status_code for response in refused} == {403}
+    assert {response.status_code for response in refused} == {403}, {response.text for response in refused}
     assert refused[-1].json()["error"]["code"] == "insufficient_quota"
 
 
@@ -125,7 +125,7 @@ async def test_a_months_money_is_never_exceeded_where_calls_state_their_maximum(
         spent += Decimal(usage["completion_tokens"]) * 10 / 1_000_000
     print(f"spent {spent}")
     assert MONEY_PER_MONTH / 2 < spent <= MONEY_PER_MONTH
-    assert {response.status_code for response in refused} == {403}
+    assert {response.status_code for response in refused} == {403}, {response.text for response in refused}
 
 
 async def test_a_budget_in_money_does_not_pass_what_has_no_price(instances: tuple[Stack, Stack]) -> None:
