@@ -23,7 +23,8 @@ chaos: install ## Kill, stop and double everything under load, then compare all 
 bench: install ## Compare with nginx and a bare host in one run: 2 minutes. PEERS=1 adds LiteLLM and Portkey, CALLS=n
 	@$(PYTHON) -m bench.gateway $(if $(CALLS),--calls $(CALLS)) $(if $(PEERS),--peers)
 
-test: install ## Run all tests
+test: ## Run all tests
+	@devtools/bootstrap.sh --with-browser
 	$(PYTHON) -m pytest
 
 check: install ## Lint, check the formatting and the types

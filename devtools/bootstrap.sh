@@ -1,6 +1,7 @@
 #!/bin/sh
 # Makes a clone ready to run: .venv (Python 3.13) and node_modules (Azurite), exactly as locked.
 # The rule: a step runs only when what it is made from has changed, and is stamped only after it has succeeded.
+# --with-browser: the tests' browser too.
 # Nothing is written outside the checkout but the caches of uv and npm.
 set -eu
 cd "$(dirname "$0")/.."
@@ -28,6 +29,10 @@ have_make() { runs make --version; }
 have_node() { runs node -e "process.exit(parseInt(process.versions.node) < $NODE_MAJOR ? 1 : 0)"; }
 have_npm() { runs npm --version; }
 have_uv() { runs uv --version || runs .local/tools/bin/uv --version; }
+have_browser() {
+  runs chromium --version || runs chromium-browser --version || runs google-chrome --version ||
+    [ -x "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome" ]
+}
 have_python() { have_uv || runs python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 9))'; }
 
 # need <test> <what it is> <its Debian packages> <where else to get it>
@@ -124,5 +129,8 @@ install_node() {
 mkdir -p .local
 if ! { [ -x .venv/bin/python ] && is_right_python .venv/bin/python; }; then rm -f .venv/tollgate.stamp; fi
 system
+if [ "${1:-}" = --with-browser ]; then
+  need have_browser "Chromium, which the dashboard is tested in," chromium "https://www.google.com/chrome or: brew install --cask google-chrome"
+fi
 step .venv/tollgate.stamp install_python requirements.txt requirements-dev.txt
 step node_modules/tollgate.stamp install_node package.json package-lock.json .npmrc

@@ -6,7 +6,9 @@ probe. What is decided, and what is learned, is decided in core/routing.
 
 from collections.abc import Callable, Container, Mapping
 
-from shared.core.breaker import RULES, BreakerRules
+import msgspec
+
+from shared.core.breaker import RULES, BreakerRules, Phase
 from shared.core.configuration import Pool, Target
 from shared.core.headers import Headers
 from shared.core.routing import (
@@ -22,6 +24,20 @@ from shared.core.routing import (
     started,
 )
 from shared.core.verdicts import Verdict
+
+
+class HealthView(msgspec.Struct, frozen=True, kw_only=True):
+    """How a deployment is, in words for people."""
+
+    breaker: Phase
+    outstanding: int
+    """Attempts under way."""
+    first_byte_ms: int | None
+    """A decaying average."""
+    rests_s: float
+    """For how long it is passed over from now; 0: it is in use."""
+    is_rate_limited: bool
+    """It is a limit that it rests for, not a failure."""
 
 
 class HealthBoard:
@@ -53,6 +69,21 @@ class HealthBoard:
     def is_available(self, name: str) -> bool:
         """Whether a call may be sent to the target of that name now."""
         return self._health.get(name, UNMET).is_available(self._now())
+
+    def view(self, name: str) -> HealthView | None:
+        """How a deployment is at this instant; None where this process has not asked it yet."""
+        if name not in self._health:
+            return None
+        health, now = self._health[name], self._now()
+        tripped_s = 0.0 if health.breaker.admits(now) else health.breaker.until - now
+        cooling_s = max(0.0, health.cool_until - now)
+        return HealthView(
+            breaker=health.breaker.phase,
+            outstanding=health.outstanding,
+            first_byte_ms=None if health.first_byte_ms is None else round(health.first_byte_ms),
+            rests_s=round(max(tripped_s, cooling_s), 1),
+            is_rate_limited=health.is_rate_limited and cooling_s > tripped_s,
+        )
 
     def snapshot(self) -> Mapping[str, Health]:
         """Every deployment that was ever asked, as it is now."""

@@ -21,6 +21,8 @@ from shared.core.document_problems import explained
 from shared.core.errors import BadRequest, Conflict, GatewayError, NotFound, NotReady, PreconditionFailed
 from shared.core.json_text import NOT_READABLE
 from shared.core.keys import MintedKey
+from shared.core.routing import name_of
+from shared.health_board import HealthBoard, HealthView
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +64,7 @@ class NewKey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeploymentView(msgspec.Struct, frozen=True, kw_only=True):
-    """A deployment and where it runs."""
+    """A deployment, where it runs, and how it is as this process knows it."""
 
     name: str
     model: str
@@ -74,13 +76,18 @@ class DeploymentView(msgspec.Struct, frozen=True, kw_only=True):
     priority: int
     weight: int
     strategy: str
+    health: HealthView | None
+    """None: this process has not asked it yet."""
 
 
 class Management:
     """One per process."""
 
-    def __init__(self, directory: Directory, now: Callable[[], datetime], mint: Callable[[], MintedKey]) -> None:
+    def __init__(
+        self, directory: Directory, board: HealthBoard, now: Callable[[], datetime], mint: Callable[[], MintedKey]
+    ) -> None:
         self._directory = directory
+        self._board = board
         self._now = now
         self._mint = mint
 
@@ -199,6 +206,7 @@ class Management:
                 priority=target.deployment.priority,
                 weight=target.deployment.weight,
                 strategy=pool.model.strategy,
+                health=self._board.view(name_of(target)),
             )
             for _, pool in sorted(pools.items())
             for target in sorted(pool.targets, key=lambda each: each.deployment.priority)

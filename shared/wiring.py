@@ -218,7 +218,7 @@ async def _make() -> Services:
     return Services(
         settings=settings,
         directory=directory,
-        management=Management(directory, now, _mint_key),
+        management=Management(directory, board, now, _mint_key),
         gateway=gateway,
         identity=identity,
         following=asyncio.create_task(_follow(directory, tokens, settings.refresh_s)),

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from shared.core.breaker import BreakerRules, Phase
 from shared.core.configuration import Deployment, Model, Pool, Target, Upstream, UpstreamKind
 from shared.core.verdicts import judge_answer
-from shared.health_board import HealthBoard
+from shared.health_board import HealthBoard, HealthView
 
 NOW = datetime(2025, 11, 21, 10, 0, 0, tzinfo=UTC)
 UPSTREAM = Upstream(name="east", kind=UpstreamKind.OPENAI, url="http://127.0.0.1/v1", key="k")
@@ -74,6 +74,27 @@ def test_what_is_known_can_be_looked_at_and_not_changed() -> None:
     assert (before["a"].outstanding, before["a"].first_byte_ms) == (1, None)
     assert (health.snapshot()["a"].outstanding, health.snapshot()["a"].first_byte_ms) == (0, 12)
     assert "b" not in health.snapshot()
+
+
+def test_people_are_told_how_a_deployment_is_and_for_how_long_it_rests() -> None:
+    clock = Clock()
+    health = board(clock)
+    assert health.view("a") is None
+    trip(health)
+    assert health.view("a") == HealthView(
+        breaker=Phase.OPEN, outstanding=0, first_byte_ms=None, rests_s=5.0, is_rate_limited=False
+    )
+    clock.now = 5.0
+    lease = health.begin(POOL)
+    assert lease
+    probed = health.view("a")
+    assert probed
+    assert (probed.breaker, probed.outstanding) == (Phase.HALF_OPEN, 1)
+    lease.judged(LIMIT)
+    lease.end()
+    limited = health.view("a")
+    assert limited
+    assert (limited.rests_s, limited.is_rate_limited) == (7.0, True)
 
 
 def test_an_attempt_ends_once() -> None:
