@@ -147,6 +147,7 @@ def _how_to_use(info: RunInfo, model: str) -> str:
   Azure OpenAI endpoint  {info.base_url}
   Client key             {key}
   Usage                  {info.usage_url}
+  Dashboard              {info.base_url}/dashboard
   Logs                   {(LOCAL / "logs").relative_to(ROOT)}/
   For scripts            {RUN_INFO.relative_to(ROOT)} (this and more: second client key, admin key, process ids)
 

@@ -22,7 +22,12 @@ FORMULA = '=HYPERLINK("http://example.com","click")'
 
 def chromium() -> str:
     """The browser's path; devtools/bootstrap.sh sees to it that there is one."""
-    names = ("chromium", "chromium-browser", "google-chrome", "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
+    names = (
+        "chromium",
+        "chromium-browser",
+        "google-chrome",
+        "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    )
     found = next(filter(None, map(shutil.which, names)), None)
     assert found, "there is no Chromium; `devtools/bootstrap.sh --with-browser` gets one, or says how"
     return found
