@@ -110,14 +110,14 @@ class Blob:
             raise OriginUnavailable(f"TOLLGATE_CONFIG names {self.name}, which {why}") from error
 
 
-def origin_of(setting: str, blobs: BlobServiceClient) -> Origin:
-    """Where `TOLLGATE_CONFIG` says that the document is: JSON, `blob:container/name`, or else a file's path."""
+def origin_of(setting: str, blobs: BlobServiceClient | None) -> Origin:
+    """Where `TOLLGATE_CONFIG` says that the document is: JSON, `blob:container/name` (of `blobs`), or else a file's path."""
     if not setting:
         return Nowhere()
     if is_json(setting):
         return Inline(setting)
     container, slash, blob = setting.removeprefix(_BLOB).partition("/")
-    if setting.startswith(_BLOB) and container and slash and blob:
+    if setting.startswith(_BLOB) and blobs and container and slash and blob:
         return Blob(blobs, container, blob)
     return File(Path(setting))
 

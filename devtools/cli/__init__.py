@@ -9,10 +9,32 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from devtools.cli import backups, clients, config, content, demo, deployments, keys, prices, verify
+from devtools.cli import (
+    backups,
+    clients,
+    config,
+    content,
+    demo,
+    deployments,
+    doctor,
+    keys,
+    prices,
+    verify,
+)
 from devtools.cli.output import CommandError
 
-COMMANDS = (clients, keys, deployments, config, prices, verify, content, backups, demo)
+COMMANDS = (
+    clients,
+    keys,
+    deployments,
+    config,
+    prices,
+    doctor,
+    verify,
+    content,
+    backups,
+    demo,
+)
 """Modules with an `add(commands)` that adds their group, or their one command, to the grammar."""
 
 

@@ -74,6 +74,7 @@ class Store:
             r"(?P<name>\w+)\s+on table \w+\s*\{(?P<query>.*)\}": self._create_view,
             r"\.execute database script.*?<\|(?P<script>.*)": self._run_script,
             rf"\.delete table {_NAME.format('t')} records <\| *(?P<query>.*)": self._delete_records,
+            rf"\.show table {_NAME.format('t')} ingestion json mappings": self._show_mappings,
             r"\.(create|alter|delete|enable|drop)\b.*": lambda _: None,
         }
         self._commands = {re.compile(text, re.DOTALL | re.IGNORECASE): run for text, run in patterns.items()}
@@ -185,6 +186,10 @@ class Store:
             )
             for entry in entries
         ]
+
+    def _show_mappings(self, command: re.Match[str]) -> Result:
+        names = self._table(command["t"] or command["tq"]).mappings
+        return Result([RestColumn.derived("Name", "string")], [(name,) for name in names])
 
     def _create_function(self, command: re.Match[str]) -> None:
         self._functions[command["name"]] = f"function {command['rest']}"

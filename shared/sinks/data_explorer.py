@@ -71,7 +71,7 @@ class DataExplorer:
 
     def _manage(self, command: str) -> None:
         try:
-            with KustoClient(_connection(self._uri)) as client:
+            with KustoClient(connection_to(self._uri)) as client:
                 client.execute_mgmt(self._database, command)
         except (KustoError, AzureError, OSError) as error:
             raise NotIngested(f"{self._database} at {self._uri}: {error!r}") from error
@@ -106,11 +106,11 @@ class DataExplorer:
 
 
 def _connected(uri: str, *, managed: bool) -> BaseIngestClient:
-    connection = _connection(uri)
+    connection = connection_to(uri)
     return ManagedStreamingIngestClient(connection) if managed else QueuedIngestClient(connection)
 
 
-def _connection(uri: str) -> KustoConnectionStringBuilder:
+def connection_to(uri: str) -> KustoConnectionStringBuilder:
     """With the identity of the app, but to a plain http address, which only a local stand-in has."""
     if uri.startswith("http:"):
         return KustoConnectionStringBuilder.with_no_authentication(uri)
