@@ -14,7 +14,7 @@ import pytest
 from devtools.azurite import Azurite
 from devtools.simulator import Simulator
 from tests.documents import PAGES, ROOT, blocks, commands
-from tests.stack import ADMIN_KEY, Stack, running
+from tests.stack import ADMIN_KEY, UPSTREAM_KEY, Stack, configuration, running
 
 pytestmark = [  # a command leaves it to the end of its process to close what it has opened, and here that goes on
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
@@ -45,6 +45,8 @@ def at_the_prompt(documented: Stack, folder: Path, monkeypatch: pytest.MonkeyPat
         "TOLLGATE_KEY": documented.key(),
         "TOLLGATE_ADMIN_KEY": ADMIN_KEY,
         "TOLLGATE_PREFIX": documented.prefix,
+        "TOLLGATE_CONFIG": json.dumps(configuration(documented.simulator, documented.keys)),
+        "UPSTREAM_KEY": UPSTREAM_KEY,
         "AzureWebJobsStorage": documented.azurite.connection_string,
     }.items():
         monkeypatch.setenv(name, value)
@@ -75,8 +77,8 @@ def key_of(client: str, capsys: pytest.CaptureFixture[str]) -> str:
 
 @pytest.mark.parametrize("page", TYPED, ids=lambda page: page.name)
 def test_what_a_page_tells_to_type_works(page: Path, at_the_prompt: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for configuration in blocks(page, "toml")[:1]:
-        (at_the_prompt / "tollgate.toml").write_text(configuration)
+    for text in blocks(page, "toml")[:1]:
+        (at_the_prompt / "tollgate.toml").write_text(text)
     for command in commands(page):
         if command.is_run_here:
             words = command.text.split()
