@@ -1,12 +1,12 @@
 # Each target is a line or two; what they do is in devtools/ and pyproject.toml.
 .DEFAULT_GOAL := help
-.PHONY: help install run kql chaos bench test check package cost lock clean
+.PHONY: help install run kql chaos bench bench-recorder bench-imports test check package cost lock clean
 
 PYTHON := .venv/bin/python
 COMPILE := UV_SYSTEM_CERTS=true PATH="$$PATH:.local/tools/bin" uv pip compile --universal --python-version 3.13 --generate-hashes --no-header -q
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 
 install: ## Make .venv and node_modules ready (every target below does so first)
 	@devtools/bootstrap.sh
@@ -20,8 +20,14 @@ kql: install ## Ask the archive in KQL: a prompt, or QUERY='Calls | count'
 chaos: install ## Kill, stop and double everything under load, then compare all accounts. CALLS=500 SEED=7 FAULTS=30 TRANSPORT=event-hubs
 	@$(PYTHON) -m devtools.chaos $(if $(CALLS),--calls $(CALLS)) $(if $(SEED),--seed $(SEED)) $(if $(FAULTS),--faults $(FAULTS)) $(if $(TRANSPORT),--transport $(TRANSPORT))
 
-bench: install ## Compare with nginx and a bare host in one run: 2 minutes. PEERS=1 adds LiteLLM and Portkey, CALLS=n
+bench: install ## Compare with nginx and a bare host in one run: 4 minutes. PEERS=1 adds LiteLLM and Portkey, CALLS=n
 	@$(PYTHON) -m bench.gateway $(if $(CALLS),--calls $(CALLS)) $(if $(PEERS),--peers)
+
+bench-recorder: install ## Calls a second that one core records, and that they grow in line. CALLS=n
+	@$(PYTHON) -m bench.recorder $(if $(CALLS),--calls $(CALLS))
+
+bench-imports: install ## How long the app takes to load, with byte code and without, and to answer first
+	@$(PYTHON) -m bench.imports
 
 test: ## Run all tests
 	@devtools/bootstrap.sh --with-browser

@@ -1,4 +1,4 @@
-"""`make bench`, or `python -m bench.gateway [--calls N] [--peers] [--out FILE]`: the gateway beside others, in one run.
+"""`make bench`, or `python -m bench.gateway [--calls N] [--peers] [--only NAME] [--out FILE]`: the gateway beside others.
 
 The rule: subjects run one at a time, on the same upstream and the same calls, so that only the subject differs.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from bench import meter, report, scenarios, subjects
+from bench import meter, plot, report, scenarios, subjects
 from bench.load import Load, Measured
 from bench.report import Cell, Report
 from bench.scenarios import Scenario
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_bytes(msgspec.json.format(msgspec.json.encode(outcome)))
     print(report.table(outcome))
-    print(f"\n{outcome.seconds:.0f} s; all numbers: {out}")
+    print(f"\n{outcome.seconds:.0f} s; all numbers: {out}", *plot.draw(outcome, out), sep="\n")
     peers = {peer.name for peer in subjects.PEERS}
     return 1 if any(cell.measured.failed and cell.subject not in peers for cell in cells) else 0
 
@@ -81,7 +81,7 @@ def _all_cells(options: argparse.Namespace, skipped: dict[str, str]) -> Iterator
             _say(f"{subject.name}: {subject.what}")
             try:
                 with subject.start(upstream) as running:
-                    for scenario in scenarios.scenarios(options.calls):
+                    for scenario in scenarios.scenarios(max(1, round(options.calls * subject.share))):
                         if subject.asks_upstream or not scenario.paced:
                             yield _cell(subject, running, scenario)
             except (NotHere, ChildError) as error:
@@ -116,7 +116,7 @@ def _cell(subject: Subject, running: Running, scenario: Scenario) -> Cell:
 def _load(running: Running, scenario: Scenario) -> Measured:
     load = Load(
         port=running.port,
-        path=running.path,
+        path=scenario.path,
         headers={**running.headers, "x-simulator-pace": scenario.pace},
         body=scenario.body,
         connections=scenario.connections,

@@ -58,16 +58,16 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 def with_added(cells: Sequence[Cell]) -> tuple[Cell, ...]:
     """The cells with what each adds to the baseline."""
-    base = {_load(cell): cell.measured for cell in cells if cell.subject == BASELINE}
-    return tuple(_added(cell, base[_load(cell)]) if _load(cell) in base else cell for cell in cells)
+    base = {key(cell): cell.measured for cell in cells if cell.subject == BASELINE}
+    return tuple(_added(cell, base[key(cell)]) if key(cell) in base else cell for cell in cells)
 
 
 def table(report: Report) -> str:
     """The whole report, to be read."""
     lines = [_NOTE, f"{report.cores} cores, load average at the beginning {report.load_average[0]:.1f}."]
     lines += [f"Skipped: {name}: {why}" for name, why in report.skipped.items()]
-    for load in dict.fromkeys(_load(cell) for cell in report.cells):
-        lines += ["", *_block([cell for cell in report.cells if _load(cell) == load])]
+    for load in dict.fromkeys(key(cell) for cell in report.cells):
+        lines += ["", *_block([cell for cell in report.cells if key(cell) == load])]
     return "\n".join(lines)
 
 
@@ -105,7 +105,8 @@ def _text(value: float | None, digits: int = 2) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def _load(cell: Cell) -> tuple[str, int]:
+def key(cell: Cell) -> tuple[str, int]:
+    """Which cells stand beside each other."""
     return cell.scenario.name, cell.scenario.connections
 
 

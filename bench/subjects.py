@@ -18,7 +18,7 @@ from pathlib import Path
 
 from azure.storage.queue import QueueClient
 
-from bench.scenarios import MODEL, Scenario
+from bench.scenarios import CHAT, EMBEDDING, Scenario
 from devtools import processes
 from devtools.azurite import ROOT
 from devtools.launch import HOST, free_port
@@ -68,7 +68,6 @@ class Running:
     headers: Mapping[str, str]
     has_work: Callable[[], bool] = lambda: False
     """Whether something that calls left behind is still to be done."""
-    path: str = "/v1/chat/completions"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +79,8 @@ class Subject:
     start: Callable[[Upstream], contextlib.AbstractContextManager[Running]]
     asks_upstream: bool = True
     """Whether the simulator's pace reaches it."""
+    share: float = 1.0
+    """Of the calls: the slow are measured by fewer."""
 
 
 @contextlib.contextmanager
@@ -97,10 +98,10 @@ def _started(
 
 
 def _answers(running: Running) -> bool | None:
-    once = Scenario(name="ready", stream=False, connections=1, calls=1)
+    once = Scenario(name="ready", connections=1, calls=1)
     connection = http.client.HTTPConnection(HOST, running.port, timeout=10)
     with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
-        connection.request("POST", running.path, once.body, {**running.headers, "x-simulator-pace": once.pace})
+        connection.request("POST", once.path, once.body, {**running.headers, "x-simulator-pace": once.pace})
         response = connection.getresponse()
         response.read()
         return response.status == http.client.OK or None
@@ -146,11 +147,14 @@ def _empty(upstream: Upstream) -> contextlib.AbstractContextManager[Running]:
     return _dev_host("empty", ROOT / "bench" / "apps" / "empty", free_port(), "none", env)
 
 
-def _tollgate(recording: str) -> Callable[[Upstream], contextlib.AbstractContextManager[Running]]:
+def _tollgate(
+    recording: str, *, bare: bool = False
+) -> Callable[[Upstream], contextlib.AbstractContextManager[Running]]:
     @contextlib.contextmanager
     def start(upstream: Upstream) -> Iterator[Running]:
         key = mint(secrets.token_bytes(RANDOM_BYTES))
-        prefix = f"bench{recording}"
+        name = f"tollgate-{recording}" + ("-bare" if bare else "")
+        prefix, port = name.replace("-", ""), free_port()
         env = {
             "AzureWebJobsStorage": upstream.storage,
             "TOLLGATE_PREFIX": prefix,
@@ -158,9 +162,14 @@ def _tollgate(recording: str) -> Callable[[Upstream], contextlib.AbstractContext
             "TOLLGATE_ROLLUP_SCHEDULE": "0 0 0 1 1 *",  # its work depends on the time, not on the calls
             "TOLLGATE_CONFIG": json.dumps(_configuration(upstream, key)),
         }
+        if bare:
+            command = [sys.executable, "-m", "bench.apps.bare", str(port)]
+            with _started(name, command, port, _headers(key.text), env) as running:
+                yield running
+            return
         with (
             QueueClient.from_connection_string(upstream.storage, f"{prefix}-calls") as queue,
-            _dev_host(f"tollgate-{recording}", ROOT, free_port(), key.text, env) as running,
+            _dev_host(name, ROOT, port, key.text, env) as running,
         ):
             # Messages count until the recorder has deleted them.
             yield replace(running, has_work=lambda: bool(queue.get_queue_properties().approximate_message_count))
@@ -173,7 +182,7 @@ def _configuration(upstream: Upstream, key: MintedKey) -> dict[str, object]:
     hashed = {"id": key.hash.id, "salt": key.hash.salt, "hash": key.hash.hash}
     return {
         "upstreams": [{"name": "simulator", "kind": "openai", "url": url, "key": _UPSTREAM_KEY}],
-        "deployments": [{"name": MODEL, "model": MODEL, "upstream": "simulator"}],
+        "deployments": [{"name": model, "model": model, "upstream": "simulator"} for model in (CHAT, EMBEDDING)],
         "clients": [{"id": "bench", "cost_center": "CC-1", "keys": [hashed]}],
     }
 
@@ -187,9 +196,12 @@ def _litellm(upstream: Upstream) -> Iterator[Running]:
             raise NotHere("LiteLLM is installed with uv, which is not on PATH")
         _install([uv, "venv", "--clear", "--python", sys.executable, str(folder)])
         _install([uv, "pip", "install", "--python", str(folder / "bin" / "python"), LITELLM])
-    served = {"model": f"openai/{MODEL}", "api_base": f"http://{HOST}:{upstream.port}/v1", "api_key": _UPSTREAM_KEY}
+    served = {"api_base": f"http://{HOST}:{upstream.port}/v1", "api_key": _UPSTREAM_KEY}
     config = {
-        "model_list": [{"model_name": MODEL, "litellm_params": served}],
+        "model_list": [
+            {"model_name": model, "litellm_params": {"model": f"openai/{model}", **served}}
+            for model in (CHAT, EMBEDDING)
+        ],
         "general_settings": {"master_key": "sk-bench", "forward_client_headers_to_llm_api": True},
         "litellm_settings": {"forward_client_headers_to_llm_api": True, "telemetry": False},
     }
@@ -236,8 +248,11 @@ SUBJECTS = (
         name="Tollgate durable", what="the dev host, every answer waits for its record", start=_tollgate("durable")
     ),
     Subject(name="Tollgate fast", what="the dev host, recording behind the answers", start=_tollgate("fast")),
+    Subject(name="bare durable", what="no host and no recorder: our own code", start=_tollgate("durable", bare=True)),
+    Subject(name="bare fast", what="the same, recording behind the answers", start=_tollgate("fast", bare=True)),
 )
 PEERS = (
-    Subject(name="LiteLLM", what=f"{LITELLM}, one worker, records nothing", start=_litellm),
     Subject(name="Portkey", what=f"{PORTKEY}, records nothing", start=_portkey),
+    Subject(name="LiteLLM", what=f"{LITELLM}, one worker, records nothing", start=_litellm, share=0.2),
 )
+"""What a user would otherwise run."""

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from azure.data.tables.aio import TableServiceClient
 from azure.storage.blob.aio import BlobServiceClient
@@ -59,7 +60,7 @@ class Storage:
 
 
 @asynccontextmanager
-async def storage_at(connection: str, prefix: str, **options: int) -> AsyncIterator[Storage]:
+async def storage_at(connection: str, prefix: str, **options: Any) -> AsyncIterator[Storage]:
     """Parts named after `prefix`, not prepared."""
     blobs = BlobServiceClient.from_connection_string(connection, **options)
     tables = TableServiceClient.from_connection_string(connection, **options)

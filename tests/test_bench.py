@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from bench import gateway, report
+from bench import gateway, imports, recorder, report
 from bench.load import Measured, Percentiles
-from bench.scenarios import REQUEST_BYTES, Scenario, scenarios
+from bench.scenarios import Scenario, scenarios
 
 CALLS = 20
 FIELDS = {
@@ -33,7 +33,7 @@ def cell(subject: str, ms: float, *, calls: int = 10) -> report.Cell:
     )
     return report.Cell(
         subject=subject,
-        scenario=Scenario(name="JSON", stream=False, connections=1, calls=calls),
+        scenario=Scenario(name="JSON", connections=1, calls=calls),
         measured=measured,
         requests_per_s=calls / measured.seconds,
         cpu_s_per_1000_calls=None,
@@ -45,14 +45,14 @@ def cell(subject: str, ms: float, *, calls: int = 10) -> report.Cell:
 @pytest.mark.timeout(300)
 def test_a_run_measures_every_subject_under_every_scenario(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "bench.json"
-    only = ["--only", "empty function", "--only", "Tollgate durable"]
+    only = ["--only", "empty function", "--only", "bare durable"]
     assert gateway.main(["--calls", str(CALLS), "--out", str(out), *only]) == 0
     document = json.loads(out.read_bytes())
     cells: list[dict[str, Any]] = document["cells"]
     unpaced, paced = scenarios(CALLS)[:-1], scenarios(CALLS)[-1:]
     assert [(each["subject"], each["scenario"]["name"], each["scenario"]["connections"]) for each in cells] == [
         (subject, scenario.name, scenario.connections)
-        for subject in ("direct", "empty function", "Tollgate durable")
+        for subject in ("direct", "empty function", "bare durable")
         for scenario in (*unpaced, *(() if subject == "empty function" else paced))
     ]
     for each in cells:
@@ -63,7 +63,9 @@ def test_a_run_measures_every_subject_under_every_scenario(tmp_path: Path, capsy
     assert document["skipped"] == {}
     table = capsys.readouterr().out
     assert "only ratios within one scenario of one run mean anything" in table
-    assert "Tollgate durable" in table
+    assert "bare durable" in table
+    for figure in ("rate", "added", "cpu", "memory"):
+        assert "bare durable" in (tmp_path / f"bench.{figure}.svg").read_text()
 
 
 def test_what_a_subject_adds_is_told_over_the_baseline_of_the_same_scenario() -> None:
@@ -75,5 +77,19 @@ def test_what_a_subject_adds_is_told_over_the_baseline_of_the_same_scenario() ->
 
 @pytest.mark.parametrize("scenario", scenarios(CALLS), ids=lambda scenario: f"{scenario.name}-{scenario.connections}")
 def test_a_request_has_its_promised_size(scenario: Scenario) -> None:
-    assert len(scenario.body) == REQUEST_BYTES
-    assert json.loads(scenario.body)["stream"] is scenario.stream
+    assert len(scenario.body) == scenario.request_bytes
+    assert json.loads(scenario.body).get("stream", False) is scenario.stream
+
+
+async def test_what_the_recorder_took_is_told_for_each_size() -> None:
+    assert [(each.calls, each.batch) async for each in recorder.grown(8, (1, 4))] == [
+        (calls, batch) for batch in (1, 4) for calls in (2, 4, 8)
+    ]
+
+
+@pytest.mark.parametrize("byte_code", [True, False])
+def test_a_module_is_loaded_in_a_process_of_its_own(tmp_path: Path, byte_code: bool) -> None:
+    loaded = imports.loaded("json", tmp_path, byte_code=byte_code, times=1)
+    assert loaded.seconds > 0
+    assert loaded.cpu_s > 0
+    assert any(tmp_path.rglob("*.pyc")) is byte_code
