@@ -25,6 +25,7 @@ async def roll_up_usage(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the
         "deliver poison": parts.transport.redeliver(recorder.record),
         "deliver spill": parts.shelf.deliver(SPILL, recorder.record_lines),
         "drain outboxes": recorder.drain(),
+        "meter": _meter(parts),
         "roll up": _count(parts),
         "chain hours": chain_hours(parts.ledger, parts.chains, now=wiring.now()),
         "sweep limits": parts.limits_table.sweep(wiring.now()),
@@ -39,6 +40,11 @@ async def roll_up_usage(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the
                 failures.append(failure)
     if failures:
         raise ExceptionGroup("some of the timer's work is left for the next run", failures)
+
+
+async def _meter(parts: Services) -> None:
+    if parts.configuration is not None:  # else nobody knows where upstreams are; the next step says so
+        await parts.metering.run(parts.configuration, wiring.now())
 
 
 async def _count(parts: Services) -> None:

@@ -32,6 +32,7 @@ from shared.core import keys
 from shared.core.configuration import Configuration, Document
 from shared.core.errors import NotReady
 from shared.credentials import Credentials, app_identity
+from shared.deferred_usage import DeferredUsage
 from shared.entra import EntraTokens
 from shared.health_board import HealthBoard
 from shared.identifying import Identity
@@ -39,6 +40,7 @@ from shared.limits import Limits
 from shared.limits_table import LimitsTable
 from shared.log_lines import write_fields
 from shared.managing import Management
+from shared.metering import Metering
 from shared.objects import Objects
 from shared.proxying import Gateway
 from shared.publishing import Publisher, Sizes
@@ -70,6 +72,7 @@ class Stores(msgspec.Struct, frozen=True, kw_only=True):
     archive: Archive
     quarantine: Quarantine
     ledger: Ledger
+    deferred: DeferredUsage
     usage: UsageTable
     chains: Chains
     clients: ClientTable
@@ -94,7 +97,16 @@ class Stores(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def parts(self) -> tuple["_Part", ...]:
         """Those that have to be prepared."""
-        return (self.shelf, self.archive, self.quarantine, self.ledger, self.usage, self.chains, self.clients)
+        return (
+            self.shelf,
+            self.archive,
+            self.quarantine,
+            self.ledger,
+            self.deferred,
+            self.usage,
+            self.chains,
+            self.clients,
+        )
 
 
 class Services(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,6 +123,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     shelf: Shelf
     recorder: Recorder
     ledger: Ledger
+    metering: Metering
     usage: UsageTable
     chains: Chains
     calls: CallSearch
@@ -191,14 +204,15 @@ async def _make() -> Services:
     identity = Identity(settings, tokens)
     telemetry = _telemetry(settings, directory)
     board = HealthBoard(now=monotonic, random=random)
+    upstreams, credentials = Upstreams(settings), Credentials(now)
     gateway = Gateway(
         settings=settings,
         live=directory,
         identity=identity,
         attempting=Attempting(
-            upstreams=Upstreams(settings),
+            upstreams=upstreams,
             board=board,
-            credentials=Credentials(now),
+            credentials=credentials,
             now=now,
             first_byte_timeout_s=settings.first_byte_timeout_s,
             idle_timeout_s=settings.idle_timeout_s,
@@ -226,6 +240,7 @@ async def _make() -> Services:
         shelf=shelf,
         recorder=msgspec.structs.replace(stores.recorder, telemetry=telemetry),
         ledger=stores.ledger,
+        metering=Metering(upstreams=upstreams, credentials=credentials, deferred=stores.deferred, ledger=stores.ledger),
         usage=stores.usage,
         chains=stores.chains,
         calls=CallSearch(tables.get_table_client(f"{settings.prefix}Ledger")),
@@ -270,7 +285,7 @@ def _stores(settings: Settings, account: storage.Account, environ: Mapping[str, 
         Archive(container("archive")),
         Quarantine(container("quarantine")),
     )
-    ledger = Ledger(table("Ledger"))
+    ledger, deferred = Ledger(table("Ledger")), DeferredUsage(table("Deferred"))
     return Stores(
         settings=settings,
         environ=environ,
@@ -279,11 +294,15 @@ def _stores(settings: Settings, account: storage.Account, environ: Mapping[str, 
         archive=archive,
         quarantine=quarantine,
         ledger=ledger,
+        deferred=deferred,
         usage=UsageTable(table("Usage")),
         chains=Chains(container("chains")),
         clients=ClientTable(table("Clients")),
         recorder=Recorder(
-            archive=archive, sinks=(archive, ledger, *_explorer(settings, archive)), quarantine=quarantine, shelf=shelf
+            archive=archive,
+            sinks=(archive, ledger, deferred, *_explorer(settings, archive)),
+            quarantine=quarantine,
+            shelf=shelf,
         ),
     )
 

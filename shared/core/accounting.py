@@ -129,12 +129,21 @@ def _asked(call: Call, name: str) -> str | None:
         return None
 
 
+def _is_background(call: Call) -> bool:
+    try:
+        return json_text.decode(call.fields.get("background", b"false"), bool)
+    except NOT_READABLE:
+        return False
+
+
 def _usage(call: Call, ending: Ending) -> tuple[TokenUsage | None, UsageSource | None]:
     """What was used, and who says so. No source: nothing that is counted."""
     operation = call.route.operation
     if ending.reading.usage is not None:
         is_drained = ending.outcome is Outcome.CLIENT_CLOSED
         return ending.reading.usage, UsageSource.DRAINED if is_drained else UsageSource.PROVIDER
+    if operation.told_later and ending.reading.response_id and _is_background(call):
+        return None, None  # its object will tell it: see core/deferred
     if ending.estimate is not None:
         return ending.estimate, UsageSource.ESTIMATED
     if operation.count_request and ending.served.status < 300 and (counted := operation.count_request(call.fields)):

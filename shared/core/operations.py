@@ -96,6 +96,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a stream tells its usage only when `stream_options.include_usage` asks for it."""
     stores: bool | None = None
     """Whether what comes of it is kept as an object by the upstream, unless the field `store` says otherwise; None: never."""
+    told_later: bool = False
+    """Whether what it uses may be told only by the object that it makes, once that has ended."""
     lists: bool = False
     """Whether the answer is a list of objects, of which a client may see its own only."""
     refusal: str | None = None
@@ -142,7 +144,7 @@ def _inference(
 
 def _objects(table: str, *, names_model: frozenset[str] = frozenset()) -> Iterable[Operation]:
     """Operations on stored objects, a line each: name, method, path, and words for what is not usual: `multipart`, `passes`,
-    `secret`, `lines`, `in-parts`, `models=` and where they are named."""
+    `secret`, `later` (told_later), `lines`, `in-parts`, `models=` and where they are named."""
     for line in table.strip().splitlines():
         name, method, path, *words = line.split()
         form = Form.MULTIPART if "multipart" in words else Form.JSON if method == "POST" else Form.NONE
@@ -153,6 +155,7 @@ def _objects(table: str, *, names_model: frozenset[str] = frozenset()) -> Iterab
             form=form,
             passes="passes" in words,
             makes_secret="secret" in words,
+            told_later="later" in words,
             names_model=name in names_model,
             models=tuple(
                 tuple(place.split(".")) for word in words for place in word.partition("models=")[2].split(",") if place
@@ -221,6 +224,7 @@ CATALOGUE: tuple[Operation, ...] = (
         names_model=True,
         parse=parse_response,
         stores=True,
+        told_later=True,
     ),
     Operation(
         name="responses.compact",
@@ -269,7 +273,7 @@ CATALOGUE: tuple[Operation, ...] = (
         uploads.parts.create              POST    uploads/{upload}/parts                         multipart passes
         uploads.complete                  POST    uploads/{upload}/complete
         uploads.cancel                    POST    uploads/{upload}/cancel
-        batches.create                    POST    batches
+        batches.create                    POST    batches                                        later
         batches.list                      GET     batches
         batches.retrieve                  GET     batches/{batch}
         batches.cancel                    POST    batches/{batch}/cancel

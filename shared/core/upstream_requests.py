@@ -62,6 +62,21 @@ def upstream_request(call: Call, target: Target, credential: str, attempt: int =
     )
 
 
+def own_request(upstream: Upstream, path: str, credential: str, api_version: str | None) -> UpstreamRequest:
+    """A look at a stored object that the gateway takes by itself."""
+    prefix = {UpstreamKind.OPENAI: "/", UpstreamKind.AZURE_V1: "/openai/v1/", UpstreamKind.AZURE: "/openai/"}[
+        upstream.kind
+    ]
+    query = f"?api-version={api_version or upstream.api_version}" if upstream.kind is UpstreamKind.AZURE else ""
+    return UpstreamRequest(
+        method="GET",
+        url=upstream.url + prefix + path + query,
+        headers=(*_credential(upstream, credential), ("accept-encoding", "identity")),
+        body=b"",
+        asks_usage=False,
+    )
+
+
 def _passed_on(call: Call, attempt: int) -> Headers:
     """The client's own headers. Its `traceparent` is among them, unless the attempt has a span of its own."""
     headers = for_upstream(call.request.headers)

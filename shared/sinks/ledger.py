@@ -24,6 +24,7 @@ from azure.data.tables.aio import TableClient
 
 from shared.core.call_ids import hour_of
 from shared.core.call_record import Outcome, UsageSource
+from shared.core.deferred import LateUsage
 from shared.core.events import Closed, Record
 from shared.core.ledger import Span, UsageEntry, entry_of
 from shared.table_wire import OVERTAKEN, TRANSACTION_LIMIT, Change, Reader, columns_of, quoted, submit
@@ -62,6 +63,27 @@ class Ledger:
         async with asyncio.TaskGroup() as group:
             for hour in by_hour:
                 group.create_task(self.mark_dirty(hour))
+
+    async def put(self, entries: Sequence[UsageEntry]) -> None:
+        """Keeps lines that are no single call's: of a batch, say."""
+        for entry in entries:
+            await self._merge([_entity(entry)])
+            await self.mark_dirty(entry.hour)
+
+    async def add_usage(self, call_id: str, late: LateUsage) -> bool:
+        """Says what a call used that did not say so itself. False where it has no line yet."""
+        hour = hour_of(call_id)
+        told: Entity = {"PartitionKey": hour, "RowKey": call_id, "UsageSource": late.usage_source.value}
+        if late.model_served:
+            told["ModelServed"] = late.model_served
+        try:
+            await submit(self._table, [Change("PATCH", told | properties_of(late.usage), etag="*")])
+        except TableTransactionError as error:
+            if error.status_code not in OVERTAKEN:
+                raise
+            return False
+        await self.mark_dirty(hour)
+        return True
 
     async def _merge(self, entities: list[Entity]) -> None:
         for start in range(0, len(entities), TRANSACTION_LIMIT):

@@ -1,0 +1,110 @@
+"""Metering: batches and background responses are asked what they used, until they have told it.
+
+Rule: first the ledger, then the note that it is settled; both may be done again without harm. An upstream that does not answer
+is asked again at the next run, and stops none of the others.
+"""
+
+import logging
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+
+import msgspec
+
+from shared.core.call_ids import opened_at
+from shared.core.call_record import UsageSource
+from shared.core.configuration import Configuration, Upstream
+from shared.core.deferred import BatchUsage, Deferred, LateUsage, late_usage, parse_batch, unknown_entry
+from shared.core.upstream_requests import own_request
+from shared.core.usage import TokenUsage
+from shared.credentials import Credentials
+from shared.deferred_usage import DeferredUsage
+from shared.sinks.ledger import Ledger
+from shared.upstream import UpstreamError, UpstreamResponse, Upstreams
+
+_log = logging.getLogger(__name__)
+
+_GONE = frozenset({404, 410})
+_GIVEN_UP_AFTER = timedelta(days=31)
+"""How long upstreams keep files and responses at the most, where nobody deletes them."""
+_UNKNOWN = LateUsage(usage_source=UsageSource.NONE, usage=TokenUsage())
+
+
+class Metering(msgspec.Struct, frozen=True, kw_only=True):
+    """Asks upstreams by itself, beside the calls of clients."""
+
+    upstreams: Upstreams
+    credentials: Credentials
+    deferred: DeferredUsage
+    ledger: Ledger
+
+    async def run(self, configuration: Configuration, now: datetime) -> int:
+        """Asks each object whose usage is not settled. Returns how many now are. Raises AzureError."""
+        upstreams = {target.upstream.name: target.upstream for target in configuration.home.targets}
+        settled = 0
+        for made in await self.deferred.unsettled():
+            try:
+                settled += await self._settled(made, upstreams.get(made.upstream), now)
+            except (UpstreamError, msgspec.DecodeError, UnicodeDecodeError) as error:
+                _log.warning("usage not told yet", extra={"call_id": made.call_id, "reason": repr(error)})
+        return settled
+
+    async def _settled(self, made: Deferred, upstream: Upstream | None, now: datetime) -> bool:
+        if opened_at(made.call_id) < now - _GIVEN_UP_AFTER:
+            is_told = await self._give_up(made)
+        else:
+            is_told = upstream is not None and await self._tell(made, upstream)
+        if is_told:
+            await self.deferred.settle(made)
+        return is_told
+
+    async def _tell(self, made: Deferred, upstream: Upstream) -> bool:
+        """Puts what an object used into the ledger. False where it has not ended. Raises UpstreamError, msgspec.DecodeError."""
+        response = await self._get(upstream, made.path, made)
+        if response is None:
+            return await self._give_up(made)
+        body = b"".join([chunk async for chunk in response.chunks()])
+        if not made.is_batch:
+            usage = late_usage(body)
+            return usage is not None and await self.ledger.add_usage(made.call_id, usage)
+        batch = parse_batch(body)
+        if not batch.has_ended:
+            return False
+        counted = BatchUsage(batch)
+        if batch.output_file_id:
+            output = await self._get(upstream, f"files/{batch.output_file_id}/content", made)
+            if output is None:
+                return await self._give_up(made)
+            async for line in _lines(output):
+                counted.add(line)
+        await self.ledger.put(counted.entries(made, batch))
+        return True
+
+    async def _give_up(self, made: Deferred) -> bool:
+        _log.error("usage was never told", extra={"call_id": made.call_id, "client_id": made.client_id})
+        if not made.is_batch:
+            return await self.ledger.add_usage(made.call_id, _UNKNOWN)
+        await self.ledger.put([unknown_entry(made)])
+        return True
+
+    async def _get(self, upstream: Upstream, path: str, made: Deferred) -> UpstreamResponse | None:
+        """The answer; None where there is no such thing. Raises UpstreamError for every other that is no success."""
+        credential = await self.credentials.current(upstream)
+        response = await self.upstreams.send(own_request(upstream, path, credential, made.api_version))
+        if response.status == 200:
+            return response
+        await response.close()
+        if response.status in _GONE:
+            return None
+        raise UpstreamError(f"status {response.status}", sent=True)
+
+
+async def _lines(response: UpstreamResponse) -> AsyncIterator[bytes]:
+    """The lines of a body as they come."""
+    left = b""
+    async for chunk in response.chunks():
+        *lines, left = (left + chunk).split(b"\n")
+        for line in lines:
+            if line.strip():
+                yield line
+    if left.strip():
+        yield left
