@@ -34,6 +34,7 @@ from shared.core.errors import NotReady
 from shared.credentials import Credentials, app_identity
 from shared.deferred_usage import DeferredUsage
 from shared.entra import EntraTokens
+from shared.exporting import ExportStore
 from shared.health_board import HealthBoard
 from shared.identifying import Identity
 from shared.limits import Limits
@@ -127,6 +128,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     usage: UsageTable
     chains: Chains
     calls: CallSearch
+    exports: ExportStore
     objects: Objects
     limits: Limits
     limits_table: LimitsTable
@@ -196,7 +198,8 @@ async def _make() -> Services:
     limits = Limits(limits_table, instance=secrets.token_hex(4), now=now, allow_when_down=settings.allow_unchecked)
     source = ConfigurationSource(origin_of(settings.configuration, account.blobs), os.environ, now)
     directory = Directory(stores.clients, source, now)
-    await _prepare((*stores.parts, transport, objects, limits_table), account)
+    exports = ExportStore(account.blobs.get_container_client(f"{settings.prefix}-exports"))
+    await _prepare((*stores.parts, transport, objects, limits_table, exports), account)
     await source.refresh()
     await directory.refresh()
 
@@ -244,6 +247,7 @@ async def _make() -> Services:
         usage=stores.usage,
         chains=stores.chains,
         calls=CallSearch(tables.get_table_client(f"{settings.prefix}Ledger")),
+        exports=exports,
         objects=objects,
         limits=limits,
         limits_table=limits_table,

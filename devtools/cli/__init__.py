@@ -34,6 +34,7 @@ COMMANDS = (
     content,
     backups,
     demo,
+    export,
 )
 """Modules with an `add(commands)` that adds their group, or their one command, to the grammar."""
 

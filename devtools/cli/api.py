@@ -1,9 +1,10 @@
-"""The gateway that commands ask: its management API, with the admin key."""
+"""The gateway that commands ask: its management API and its exports, with the admin key."""
 
 import argparse
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
@@ -16,7 +17,7 @@ _TIMEOUT_S = 60.0  # an app that scaled to zero has to start first
 
 
 class Api:
-    """`/manage` of a running gateway."""
+    """A running gateway."""
 
     def __init__(self, url: str, admin_key: str) -> None:
         self._url = url.rstrip("/")
@@ -25,7 +26,7 @@ class Api:
     def call(
         self, method: str, *path: str, body: object = None, headers: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
-        """The answer's JSON; empty where it has none. Raises CommandError."""
+        """The JSON that `/manage` answers; empty where it has none. Raises CommandError."""
         url = "/".join((self._url, "manage", *(quote(part, safe="") for part in path)))
         try:
             answer = self._http.request(method, url, json=body, headers=headers)
@@ -38,6 +39,28 @@ class Api:
         if answer.is_error:
             raise CommandError(f"{_message(answered)} ({answer.status_code})")
         return answered
+
+    @contextmanager
+    def stream(
+        self, method: str, path: str, parameters: Mapping[str, str], content: bytes | None = None
+    ) -> Iterator[httpx.Response]:
+        """The answer to a request, to be read bit by bit. Raises CommandError, also where it breaks off."""
+        try:
+            with self._http.stream(method, f"{self._url}{path}", params=parameters, content=content) as answer:
+                if answer.is_error:
+                    answer.read()
+                    raise CommandError(f"{_message(_json(answer))} ({answer.status_code})")
+                yield answer
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise CommandError(f"{self._url}{path} broke off: {error}") from error
+
+
+def _json(answer: httpx.Response) -> dict[str, Any]:
+    try:
+        value = answer.json()
+    except ValueError:
+        value = answer.text
+    return value if isinstance(value, dict) else {"error": str(value)[:200]}
 
 
 def _message(answered: dict[str, Any]) -> str:

@@ -1,16 +1,21 @@
-"""What finance and auditors read, through the running app: usage in every shape."""
+"""What finance and auditors read, through the running app: usage in every shape, and exports."""
 
+import asyncio
 import csv
 import io
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
 import pytest
+from azure.storage.blob.aio import ContainerClient
 
+from devtools import cli
 from devtools.azurite import Azurite
 from devtools.simulator import Simulator
 from tests.stack import ADMIN_KEY, Stack, running
@@ -115,3 +120,47 @@ async def test_nothing_of_an_organisation_is_forwarded(reported: Reported) -> No
         assert answer.json()["error"]["type"] == "invalid_request_error"
     assert (await reported.get("/v1/organization/costs", "no key", start_time=0)).status_code == 401
     assert len(reported.stack.simulator.calls()) == forwarded
+
+
+async def test_an_evaluation_dataset_is_what_was_said_and_a_clients_own(reported: Reported) -> None:
+    rows = [json.loads(line) for line in (await reported.get("/exports/evaluation")).text.splitlines()]
+    assert sorted(row["query"] for row in rows) == sorted(
+        f"{QUESTION} {number}" for calls in CALLS.values() for number in range(calls)
+    )
+    assert {row["context"] for row in rows} == {"Be brief."}
+    assert all(row["response"] for row in rows)
+    own = await reported.get("/exports/evaluation", reported.stack.key("team-b"), format="csv")
+    table = list(csv.DictReader(io.StringIO(own.text, newline="")))
+    assert [row["query"] for row in table] == [f"'{QUESTION} {number}" for number in range(CALLS["team-b"])]
+
+
+async def test_the_ledger_is_exported_by_the_command_line(reported: Reported, tmp_path: Path) -> None:
+    connection = ["--url", reported.stack.host.base_url, "--admin-key", ADMIN_KEY]
+    file = tmp_path / "ledger.csv"
+    command = ["export", "ledger", "--client-id", "team-a", "-o", str(file)]
+    assert await asyncio.to_thread(cli.main, [*connection, *command]) == 0
+    rows = list(csv.DictReader(io.StringIO(file.read_text(encoding="utf-8"), newline="")))
+    assert [(row["client_id"], row["outcome"]) for row in rows] == [("team-a", "completed")] * CALLS["team-a"]
+    assert not list(tmp_path.glob("*.part"))  # noqa: ASYNC240 - local
+
+
+async def test_an_export_to_a_blob_is_the_admins_and_says_where_it_is(
+    reported: Reported, capsys: pytest.CaptureFixture[str]
+) -> None:
+    connection = ["--url", reported.stack.host.base_url, "--json"]
+    command = ["export", "ledger", "--end", "2100-01-01", "--start", "2026-01-01", "--to-blob"]
+    assert await asyncio.to_thread(cli.main, [*command, *connection, "--admin-key", ADMIN_KEY]) == 0
+    written = json.loads(capsys.readouterr().out)
+    container, _, name = written["blob"].partition("/")
+    connected = ContainerClient.from_connection_string(reported.stack.azurite.connection_string, container)
+    async with connected:
+        content = await (await connected.download_blob(name)).readall()
+    assert (len(content), content.count(b"\r\n")) == (written["bytes"], written["lines"]) == (len(content), 6)
+    assert await asyncio.to_thread(cli.main, [*command, *connection, "--admin-key", reported.stack.key()]) == 1
+    assert "admin key" in capsys.readouterr().err
+
+
+async def test_an_export_that_there_is_not_is_told(reported: Reported) -> None:
+    assert (await reported.get("/exports/everything")).status_code == 404
+    assert (await reported.get("/exports/ledger", outcome="lost")).json()["error"]["param"] == "outcome"
+    assert (await reported.get("/exports/ledger", "no key")).status_code == 401

@@ -1,0 +1,75 @@
+"""`/exports/{kind}`: tables for other programs. GET streams one, POST writes it to a blob and streams how far that is.
+
+    ledger       the calls of the ledger, as CSV
+    evaluation   a dataset for evaluations in Azure AI Foundry, as lines of JSON, or as CSV with `format=csv`
+
+A client's key exports that client's own, the admin key everyone's; only that writes blobs.
+"""
+
+import azure.functions as func
+from azurefunctions.extensions.http.fastapi import Request, Response
+
+from functions.reading import Asked, read
+from functions.web import METHODS, AnswerResponse
+from shared import wiring
+from shared.answers import Answer
+from shared.core.call_query import FIELDS, SPAN, CallQuery, parse_call_query
+from shared.core.errors import NotFound
+from shared.core.headers import Headers
+from shared.exporting import Download, Export, ToBlob, evaluation_lines, ledger_lines
+
+blueprint = func.Blueprint()
+
+_CSV = "text/csv; charset=utf-8"
+
+
+@blueprint.route(route="exports/{kind}", methods=METHODS)
+async def exports(req: Request) -> Response:
+    """An export; see docs/reports.md for the parameters of each."""
+    kind = str(req.path_params["kind"])
+
+    async def download(asked: Asked) -> Response:
+        export = _export(kind, asked)
+        headers: Headers = (
+            ("content-type", export.content_type),
+            ("content-disposition", f'attachment; filename="{export.name.replace("/", "-")}"'),
+        )
+        return AnswerResponse(Answer(status=200, headers=headers, body=Download(export.lines)))
+
+    async def to_blob(asked: Asked) -> Response:
+        asked.only_admin()
+        stream = ToBlob(asked.parts.exports, _export(kind, asked))
+        return AnswerResponse(Answer(status=200, headers=(("content-type", "application/x-ndjson"),), body=stream))
+
+    return await (read(req, to_blob, "POST") if req.method == "POST" else read(req, download))
+
+
+def _export(kind: str, asked: Asked) -> Export:
+    """The export of that name. Raises NotFound, BadRequest."""
+    if kind not in _KINDS:
+        raise NotFound(f"There is no export '{kind}'; known are {', '.join(_KINDS)}.")
+    return _KINDS[kind](asked)
+
+
+def _ledger(asked: Asked) -> Export:
+    asked.parameters.only(*FIELDS, *SPAN)
+    query = parse_call_query(asked.parameters, wiring.now(), asked.client_id)
+    return Export(name=f"ledger/{_span(query)}.csv", content_type=_CSV, lines=ledger_lines(asked.parts.calls, query))
+
+
+def _evaluation(asked: Asked) -> Export:
+    asked.parameters.only(*FIELDS, *SPAN, "format")
+    format_ = asked.parameters.chosen("format", ("jsonl", "csv"), "jsonl")
+    query = parse_call_query(asked.parameters, wiring.now(), asked.client_id)
+    return Export(
+        name=f"evaluation/{_span(query)}.{format_}",
+        content_type=_CSV if format_ == "csv" else "application/jsonl",
+        lines=evaluation_lines(asked.parts.calls, asked.parts.recorder.archive, query, as_csv=format_ == "csv"),
+    )
+
+
+def _span(query: CallQuery) -> str:
+    return f"{query.start:%Y%m%dT%H%M%SZ}-{query.end:%Y%m%dT%H%M%SZ}"
+
+
+_KINDS = {"ledger": _ledger, "evaluation": _evaluation}
