@@ -1,10 +1,13 @@
 """`/exports/{kind}`: tables for other programs. GET streams one, POST writes it to a blob and streams how far that is.
 
     ledger       the calls of the ledger, as CSV
+    focus        a month of usage and money, as a FOCUS 1.2 file; each day's is written to a blob by itself as well
     evaluation   a dataset for evaluations in Azure AI Foundry, as lines of JSON, or as CSV with `format=csv`
 
 A client's key exports that client's own, the admin key everyone's; only that writes blobs.
 """
+
+from datetime import datetime, timedelta
 
 import azure.functions as func
 from azurefunctions.extensions.http.fastapi import Request, Response
@@ -15,8 +18,10 @@ from shared import wiring
 from shared.answers import Answer
 from shared.core.call_query import FIELDS, SPAN, CallQuery, parse_call_query
 from shared.core.errors import NotFound
+from shared.core.focus import facts_of, month_of
 from shared.core.headers import Headers
-from shared.exporting import Download, Export, ToBlob, evaluation_lines, ledger_lines
+from shared.exporting import Download, Export, ToBlob, evaluation_lines, focus_lines, ledger_lines
+from shared.wiring import Services
 
 blueprint = func.Blueprint()
 
@@ -72,4 +77,23 @@ def _span(query: CallQuery) -> str:
     return f"{query.start:%Y%m%dT%H%M%SZ}-{query.end:%Y%m%dT%H%M%SZ}"
 
 
-_KINDS = {"ledger": _ledger, "evaluation": _evaluation}
+def _focus(asked: Asked) -> Export:
+    asked.parameters.only("month")
+    start = month_of(asked.parameters.text("month"), wiring.now())
+    return _focus_export(asked.parts, start, asked.client_id)
+
+
+def _focus_export(parts: Services, start: datetime, client_id: str | None = None) -> Export:
+    month = facts_of(parts.configuration, start, parts.settings.prefix)
+    return Export(name=f"focus/{start:%Y-%m}.csv", content_type=_CSV, lines=focus_lines(parts.usage, month, client_id))
+
+
+_KINDS = {"ledger": _ledger, "evaluation": _evaluation, "focus": _focus}
+
+
+@blueprint.timer_trigger(arg_name="timer", schedule="0 15 4 * * *", run_on_startup=False)
+async def export_focus(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the binding wants it
+    """Writes the FOCUS file of yesterday's month; so on the first day of a month the one of the month before is whole."""
+    parts = await wiring.services()
+    yesterday = wiring.now() - timedelta(days=1)
+    await parts.exports.put(_focus_export(parts, month_of(f"{yesterday:%Y-%m}", yesterday)))

@@ -1,7 +1,9 @@
-"""`GET /usage`: what was used, as JSON or, by Accept, as CSV.
+"""`GET /usage`: what was used, as JSON or, by Accept, as CSV; `POST /usage/reconciliation`: that beside the provider's account.
 
-A client's key shows that client's usage, the admin key everyone's.
+A client's key shows that client's usage, the admin key everyone's; only that reconciles.
 """
+
+from datetime import timedelta
 
 import azure.functions as func
 from azurefunctions.extensions.http.fastapi import Request, Response
@@ -10,8 +12,11 @@ from functions.reading import Asked, read
 from functions.web import METHODS, AnswerResponse, json_response
 from shared import wiring
 from shared.answers import Answer
+from shared.core import reconciliation as reconciling
 from shared.core.csv_text import csv_line
+from shared.core.errors import NotReady
 from shared.core.headers import get
+from shared.core.ledger import Span
 from shared.core.usage_report import PARAMETERS, Figures, Report, UsageQuery, flat, parse_query
 from shared.usage_rows import rows_of
 
@@ -47,3 +52,23 @@ def _csv(report: Report, query: UsageQuery, currency: str) -> Response:
         ("content-disposition", f'attachment; filename="usage-{query.start:%Y%m%d}-{query.end:%Y%m%d}.csv"'),
     )
     return AnswerResponse(Answer(status=200, headers=headers, body=body))
+
+
+@blueprint.route(route="usage/reconciliation", methods=METHODS)
+async def reconciliation(req: Request) -> Response:
+    """Our tokens beside those in the body: Azure Monitor's metrics as JSON, or a cost export as CSV."""
+    return await read(req, _reconciliation, "POST")
+
+
+async def _reconciliation(asked: Asked) -> Response:
+    asked.only_admin()
+    asked.parameters.only("tolerance_percent")
+    tolerance = asked.parameters.decimal("tolerance_percent", default=1.0)
+    if asked.parts.configuration is None:
+        raise NotReady("The gateway's configuration is invalid; /health says why.")
+    theirs = reconciling.read(b"".join([chunk async for chunk in asked.request.chunks()]))
+    ours = reconciling.Ours(theirs, asked.parts.configuration)
+    first, last = (f"{day:%Y%m%d}" for day in (theirs.days[0], theirs.days[-1] + timedelta(days=1)))
+    async for row in asked.parts.usage.rows(Span.DAY, first, last, None):
+        ours.add(row)
+    return json_response(reconciling.reconcile(theirs, ours.tokens, tolerance))

@@ -16,13 +16,16 @@ from azure.storage.blob import BlobBlock, ContentSettings
 from azure.storage.blob.aio import ContainerClient
 
 from shared.call_search import CallSearch
-from shared.core import evaluation
+from shared.core import evaluation, focus
 from shared.core.archive import ArchivedCall
 from shared.core.call_query import CallQuery
 from shared.core.csv_text import csv_line
 from shared.core.evaluation import evaluation_row
-from shared.core.ledger import UsageEntry
+from shared.core.focus import Month
+from shared.core.ledger import Span, UsageEntry
+from shared.core.usage_report import period_of
 from shared.sinks.archive import Archive
+from shared.usage_rows import UsageSource
 
 _log = logging.getLogger(__name__)
 
@@ -69,6 +72,15 @@ async def evaluation_lines(search: CallSearch, archive: Archive, query: CallQuer
     async for call in _archived(search, archive, query):
         if (row := evaluation_row(call)) is not None:
             yield csv_line(msgspec.structs.astuple(row)) if as_csv else msgspec.json.encode(row) + b"\n"
+
+
+async def focus_lines(source: UsageSource, month: Month, client_id: str | None) -> Lines:
+    """A month of usage as a FOCUS file: its header, and the lines of each day's rows."""
+    yield focus.header()
+    first, last = period_of(month.start, Span.DAY), period_of(month.end, Span.DAY)
+    async for row in source.rows(Span.DAY, first, last, client_id):
+        for line in focus.focus_lines(month, row):
+            yield line
 
 
 async def _archived(search: CallSearch, archive: Archive, query: CallQuery) -> AsyncGenerator[ArchivedCall]:

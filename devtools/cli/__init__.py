@@ -17,8 +17,10 @@ from devtools.cli import (
     demo,
     deployments,
     doctor,
+    export,
     keys,
     prices,
+    reconcile,
     verify,
 )
 from devtools.cli.output import CommandError
@@ -35,6 +37,7 @@ COMMANDS = (
     backups,
     demo,
     export,
+    reconcile,
 )
 """Modules with an `add(commands)` that adds their group, or their one command, to the grammar."""
 

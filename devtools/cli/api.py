@@ -21,7 +21,7 @@ class Api:
 
     def __init__(self, url: str, admin_key: str) -> None:
         self._url = url.rstrip("/")
-        self._http = httpx.Client(headers={"authorization": f"Bearer {admin_key}"}, timeout=_TIMEOUT_S)
+        self._headers = {"authorization": f"Bearer {admin_key}"}
 
     def call(
         self, method: str, *path: str, body: object = None, headers: Mapping[str, str] | None = None
@@ -29,7 +29,8 @@ class Api:
         """The JSON that `/manage` answers; empty where it has none. Raises CommandError."""
         url = "/".join((self._url, "manage", *(quote(part, safe="") for part in path)))
         try:
-            answer = self._http.request(method, url, json=body, headers=headers)
+            with self._connected() as http:
+                answer = http.request(method, url, json=body, headers=headers)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise CommandError(f"{self._url} cannot be reached: {error}") from error
         try:
@@ -40,13 +41,19 @@ class Api:
             raise CommandError(f"{_message(answered)} ({answer.status_code})")
         return answered
 
+    def _connected(self) -> httpx.Client:
+        return httpx.Client(headers=self._headers, timeout=_TIMEOUT_S)
+
     @contextmanager
     def stream(
         self, method: str, path: str, parameters: Mapping[str, str], content: bytes | None = None
     ) -> Iterator[httpx.Response]:
         """The answer to a request, to be read bit by bit. Raises CommandError, also where it breaks off."""
         try:
-            with self._http.stream(method, f"{self._url}{path}", params=parameters, content=content) as answer:
+            with (
+                self._connected() as http,
+                http.stream(method, f"{self._url}{path}", params=parameters, content=content) as answer,
+            ):
                 if answer.is_error:
                     answer.read()
                     raise CommandError(f"{_message(_json(answer))} ({answer.status_code})")

@@ -18,7 +18,9 @@ _FILE_NAME = re.compile(r'filename="([^"/\\]+)"')
 
 def add(commands: Commands) -> None:
     """The group."""
-    exports = group(commands, "export", "tables for other programs: the ledger, evaluation datasets")
+    exports = group(commands, "export", "tables for other programs: FOCUS, the ledger, evaluation datasets")
+    focus = _export(exports, "focus", "a month of usage and money, as a FOCUS 1.2 file")
+    focus.add_argument("--month", metavar="YYYY-MM", help="default: this one, so far")
     ledger = _export(exports, "ledger", "the calls of the ledger, as CSV")
     evaluation = _export(exports, "evaluation", "a dataset for evaluations in Azure AI Foundry")
     for calls in (ledger, evaluation):

@@ -3,6 +3,7 @@
 Rule: what cannot be read is refused with the parameter's name; nothing is guessed. A parameter that is empty is not there.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from urllib.parse import parse_qsl
@@ -52,6 +53,15 @@ class Parameters(msgspec.Struct, frozen=True):
         if not text.isascii() or not text.isdecimal() or len(text) > 15 or not least <= int(text) <= most:
             raise BadRequest(f"'{name}' is a whole number from {least} to {most}; it was '{text[:50]}'.", param=name)
         return int(text)
+
+    def decimal(self, name: str, *, default: float) -> float:
+        """A number that is not negative. Raises BadRequest."""
+        text = self.text(name)
+        if text is None:
+            return default
+        if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text):
+            raise BadRequest(f"'{name}' is a number such as 0.5; it was '{text[:50]}'.", param=name)
+        return float(text)
 
     def instant(self, name: str, default: datetime, zone: tzinfo = UTC) -> datetime:
         """An ISO 8601 instant, in UTC; in `zone` where it names none. Raises BadRequest."""

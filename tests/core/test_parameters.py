@@ -48,6 +48,8 @@ REFUSED: dict[str, tuple[str, Callable[[Parameters], object]]] = {
     "another script's digits": ("a=%D9%A3", lambda asked: asked.number("a", least=1, most=9, default=1)),
     "too small a number": ("a=0", lambda asked: asked.number("a", least=1, most=9, default=1)),
     "too large a number": ("a=10", lambda asked: asked.number("a", least=1, most=9, default=1)),
+    "a number below zero": ("a=-0.5", lambda asked: asked.decimal("a", default=1.0)),
+    "no decimal": ("a=nan", lambda asked: asked.decimal("a", default=1.0)),
     "a word that is none of these": ("a=x", lambda asked: asked.chosen("a", ("y", "z"), "y")),
     "a name that nobody knows": ("a=1&b=2", lambda asked: asked.only("b", "c")),
 }

@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from azure.storage.blob.aio import ContainerClient
 from devtools import cli
 from devtools.azurite import Azurite
 from devtools.simulator import Simulator
+from shared.core import focus_columns
 from tests.stack import ADMIN_KEY, Stack, running
 
 CALLS = {"team-a": 3, "team-b": 2}
@@ -123,7 +125,8 @@ async def test_nothing_of_an_organisation_is_forwarded(reported: Reported) -> No
 
 
 async def test_an_evaluation_dataset_is_what_was_said_and_a_clients_own(reported: Reported) -> None:
-    rows = [json.loads(line) for line in (await reported.get("/exports/evaluation")).text.splitlines()]
+    lines = (await reported.get("/exports/evaluation")).content.splitlines()  # bytes: a text may hold U+2028
+    rows = [json.loads(line) for line in lines]
     assert sorted(row["query"] for row in rows) == sorted(
         f"{QUESTION} {number}" for calls in CALLS.values() for number in range(calls)
     )
@@ -164,3 +167,44 @@ async def test_an_export_that_there_is_not_is_told(reported: Reported) -> None:
     assert (await reported.get("/exports/everything")).status_code == 404
     assert (await reported.get("/exports/ledger", outcome="lost")).json()["error"]["param"] == "outcome"
     assert (await reported.get("/exports/ledger", "no key")).status_code == 401
+
+
+async def test_a_focus_file_keeps_the_published_rules_and_has_the_reports_figures(
+    reported: Reported, tmp_path: Path
+) -> None:
+    file = tmp_path / "focus.csv"
+    command = ["export", "focus", "--month", f"{datetime.now(UTC):%Y-%m}", "-o", str(file)]
+    connection = ["--url", reported.stack.host.base_url, "--admin-key", ADMIN_KEY]
+    assert await asyncio.to_thread(cli.main, [*command, *connection]) == 0
+    rows = list(csv.DictReader(io.StringIO(file.read_text(encoding="utf-8"), newline=""), strict=True))
+    assert [problem for row in rows for problem in focus_columns.problems(row)] == []
+    assert sum(Decimal(row["BilledCost"]) for row in rows) == Decimal(reported.total["cost"]) > 0
+    consumed = {
+        name: sum(int(row["ConsumedQuantity"]) for row in rows if row["x_TokenClass"] in classes)
+        for name, classes in (("input_tokens", {"input", "cached_input"}), ("output_tokens", {"output", "reasoning"}))
+    }
+    assert consumed == {name: reported.total[name] for name in consumed}
+    assert {row["SubAccountId"] for row in rows} == set(CALLS)
+    assert {(row["ResourceId"], row["PublisherName"]) for row in rows} == {("gpt-4o", "OpenAI")}
+    own = await reported.get("/exports/focus", reported.stack.key("team-b"))
+    assert {row["SubAccountId"] for row in csv.DictReader(io.StringIO(own.text))} == {"team-b"}
+    assert (await reported.get("/exports/focus", month="2026-13")).status_code == 400
+
+
+async def test_reconciling_ends_by_the_tolerance(
+    reported: Reported, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    day, tokens = f"{datetime.now(UTC):%Y-%m-%d}", reported.total["input_tokens"]
+    export = tmp_path / "costs.csv"
+    export.write_text(
+        "Date,ResourceId,MeterName,Quantity,UnitOfMeasure\n"
+        f"{day},/providers/Microsoft.CognitiveServices/accounts/127,gpt-4o Inp Tokens,{tokens + 1},1\n",
+        encoding="utf-8",
+    )
+    connection = ["--url", reported.stack.host.base_url, "--admin-key", ADMIN_KEY, "--json"]
+    command = ["reconcile", str(export), *connection, "--tolerance"]
+    assert await asyncio.to_thread(cli.main, [*command, "50"]) == 0
+    [drift] = json.loads(capsys.readouterr().out)["data"]
+    assert (drift["ours"], drift["theirs"], drift["difference"]) == (tokens, tokens + 1, -1)
+    assert await asyncio.to_thread(cli.main, [*command, "0.001"]) == 1
+    assert "1 of 1 differ" in capsys.readouterr().err
