@@ -23,7 +23,7 @@ chaos: install ## Kill, stop and double everything under load, then compare all 
 bench: install ## Compare with nginx and a bare host in one run: 4 minutes. PEERS=1 adds LiteLLM and Portkey, CALLS=n
 	@$(PYTHON) -m bench.gateway $(if $(CALLS),--calls $(CALLS)) $(if $(PEERS),--peers)
 
-bench-recorder: install ## Calls a second that one core records, and that they grow in line. CALLS=n
+bench-recorder: install ## Calls a second that one core records, by number and size, and where the time goes. CALLS=n
 	@$(PYTHON) -m bench.recorder $(if $(CALLS),--calls $(CALLS))
 
 bench-imports: install ## How long the app takes to load, with byte code and without, and to answer first

@@ -1,22 +1,25 @@
-"""`make bench-recorder`, or `python -m bench.recorder [--calls N]`: how many small calls a second one core records.
+"""`make bench-recorder`, or `python -m bench.recorder [--calls N]`: how many calls a second one core records, small and large,
+and in which sink its time goes.
 
 The rule: only this process's own CPU time counts; the storage emulator's is its own. Messages are packed as the gateway packs
-them and taken as the trigger hands them over; growth is shown, since what grows faster than the calls would be a defect.
+them and taken as the trigger hands them over; growth is shown, since what grows faster than the calls would be a defect. So is
+the most memory that the process had.
 """
 
 import argparse
 import asyncio
+import resource
 import secrets
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import msgspec
 
 from devtools.azurite import Azurite
-from shared.core.events import encode, pack
+from shared.core.events import Body, encode, pack, split
 from shared.recording import Recorder
 from tests.examples import closed, opened
 from tests.storage import storage_at
@@ -25,6 +28,10 @@ _DEFAULT_CALLS = 2_000
 _BATCHES = (1, 10, 100)
 """Calls that one invocation is handed: alone, as a busy storage queue packs them, and as Event Hubs do."""
 _MESSAGE_BYTES = 48 * 1024
+_CHUNK_BYTES = 1_000_000
+_BODY_BYTES = (1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000)
+_MOST_BYTES = 400_000_000
+"""Of bodies, in one line."""
 
 
 class Recorded(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +39,9 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True):
 
     calls: int
     batch: int
+    body_bytes: int
+    """Of the request, and of the response."""
+    peak_mb: float
     seconds: float
     cpu_s: float
 
@@ -41,22 +51,35 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True):
         return self.calls / self.cpu_s
 
 
-async def measure(calls: int, batch: int, recorder: Recorder) -> Recorded:
+async def measure(calls: int, batch: int, recorder: Recorder, body_bytes: int = 0) -> Recorded:
     """Records `calls` calls, each opened and closed, `batch` at a time."""
-    now = datetime.now(UTC)
-    first = secrets.randbits(60)
-    lines = [
-        line
-        for number in range(first, first + calls)
-        for line in (encode(opened(number, now)), encode(closed(number, now)))
-    ]
-    invocations = [pack(lines[start : start + 2 * batch], _MESSAGE_BYTES) for start in range(0, len(lines), 2 * batch)]
-    began, cpu_began = time.perf_counter(), time.process_time()
-    for messages in invocations:
-        await recorder.record(messages)
-    return Recorded(
-        calls=calls, batch=batch, seconds=time.perf_counter() - began, cpu_s=time.process_time() - cpu_began
-    )
+    seconds = cpu_s = 0.0
+    for start in range(0, calls, batch):
+        for messages in _invocations(min(batch, calls - start), body_bytes):
+            began, cpu_began = time.perf_counter(), time.process_time()
+            await recorder.record(messages)
+            seconds += time.perf_counter() - began
+            cpu_s += time.process_time() - cpu_began
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    return Recorded(calls=calls, batch=batch, body_bytes=body_bytes, peak_mb=peak_mb, seconds=seconds, cpu_s=cpu_s)
+
+
+def _invocations(calls: int, body_bytes: int) -> Iterator[Sequence[bytes]]:
+    """What a trigger hands over of so many calls: small ones at once, the chunks of large ones one by one."""
+    now, first = datetime.now(UTC), secrets.randbits(60)
+    small = []
+    for number in range(first, first + calls):
+        small.append(encode(opened(number, now)))
+        body = Body.of(b"x" * body_bytes)
+        event = msgspec.structs.replace(
+            closed(number, now), **({"request": body, "response": body} if body_bytes else {})
+        )
+        line = encode(event)
+        if len(line) <= _MESSAGE_BYTES:
+            small.append(line)
+        elif call := event.call:
+            yield from ([encode(chunk)] for chunk in split(call, _CHUNK_BYTES))
+    yield pack(small, _MESSAGE_BYTES)
 
 
 @asynccontextmanager
@@ -80,10 +103,40 @@ async def grown(most: int, batches: Sequence[int] = _BATCHES) -> AsyncIterator[R
                     yield await measure(max(1, calls), batch, recorder)
 
 
+async def by_size(most: int) -> AsyncIterator[Recorded]:
+    """From small calls to the largest, those above a message in chunks of a megabyte."""
+    with Azurite.start() as azurite:
+        async with recording(azurite.connection_string) as recorder:
+            await measure(20, 10, recorder)
+            for body_bytes in _BODY_BYTES:
+                calls = max(1, min(most, _MOST_BYTES // (2 * body_bytes)))
+                yield await measure(calls, min(calls, _BATCHES[-1]), recorder, body_bytes)
+
+
+async def by_sink(calls: int) -> Sequence[tuple[str, float]]:
+    """CPU milliseconds of a small call: what is spent before any sink, and in each."""
+    costs = []
+    with Azurite.start() as azurite:
+        async with recording(azurite.connection_string) as recorder:
+            await measure(20, 10, recorder)
+            for name, sinks in (("before the sinks", ()), *((sink.name, (sink,)) for sink in recorder.sinks)):
+                measured = await measure(calls, _BATCHES[-1], msgspec.structs.replace(recorder, sinks=sinks))
+                costs.append((name, 1000 / measured.per_core))
+    before = costs[0][1]
+    return [costs[0], *((name, cost - before) for name, cost in costs[1:])]
+
+
 async def _main(most: int) -> None:
-    print(f"{'calls':>8}{'a batch':>9}{'seconds':>9}{'CPU s':>8}{'calls/s a core':>16}")
-    async for each in grown(most):
-        print(f"{each.calls:>8}{each.batch:>9}{each.seconds:>9.1f}{each.cpu_s:>8.2f}{each.per_core:>16.0f}")
+    print(f"{'calls':>8}{'body bytes':>12}{'a batch':>9}{'seconds':>9}{'CPU s':>8}{'calls/s a core':>16}{'peak MB':>9}")
+    for run in (grown(most), by_size(most)):
+        async for each in run:
+            print(
+                f"{each.calls:>8}{each.body_bytes:>12}{each.batch:>9}{each.seconds:>9.1f}{each.cpu_s:>8.2f}"
+                f"{each.per_core:>16.0f}{each.peak_mb:>9.0f}",
+                flush=True,
+            )
+    for name, cost in await by_sink(most // 2):
+        print(f"{name:>18}: {cost:.3f} ms CPU a small call")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

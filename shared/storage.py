@@ -5,8 +5,10 @@ Rule: the same app setting that the host's bindings read decides here too, so tr
 
 from collections.abc import Sequence
 from typing import Any
+from urllib.request import getproxies
 
 import msgspec
+from azure.core.pipeline.transport import AioHttpTransport
 from azure.data.tables.aio import TableServiceClient
 from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
@@ -50,9 +52,9 @@ def connect(settings: Settings) -> Account:
 def _by_connection_string(connection: str) -> Account:
     try:
         return Account(
-            BlobServiceClient.from_connection_string(connection),
-            QueueServiceClient.from_connection_string(connection, **_SOON),
-            TableServiceClient.from_connection_string(connection, transport=TableTransport()),
+            BlobServiceClient.from_connection_string(connection, transport=AioHttpTransport(**_http())),
+            QueueServiceClient.from_connection_string(connection, transport=AioHttpTransport(**_http()), **_SOON),
+            TableServiceClient.from_connection_string(connection, transport=TableTransport(**_http())),
         )
     except ValueError as error:
         raise SettingsInvalid((f"AzureWebJobsStorage is no connection string: {error}",)) from error
@@ -60,9 +62,15 @@ def _by_connection_string(connection: str) -> Account:
 
 def _by_identity(name: str) -> Account:
     credential = app_identity()
+    blob, queue, table = (f"https://{name}.{service}.core.windows.net" for service in ("blob", "queue", "table"))
     return Account(
-        BlobServiceClient(f"https://{name}.blob.core.windows.net", credential),
-        QueueServiceClient(f"https://{name}.queue.core.windows.net", credential, **_SOON),
-        TableServiceClient(f"https://{name}.table.core.windows.net", credential=credential, transport=TableTransport()),
+        BlobServiceClient(blob, credential, transport=AioHttpTransport(**_http())),
+        QueueServiceClient(queue, credential, transport=AioHttpTransport(**_http()), **_SOON),
+        TableServiceClient(table, credential=credential, transport=TableTransport(**_http())),
         (credential,),
     )
+
+
+def _http() -> dict[str, Any]:
+    """Where no proxy is set nothing is looked for in the environment with each request, nor ~/.netrc read for it."""
+    return {"use_env_settings": bool(getproxies())}

@@ -5,6 +5,7 @@ so the ledger's partition and the archive's folder can be computed from it by wh
 """
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from uuid import UUID
 
 _VERSION_7 = 0x7 << 76
@@ -21,6 +22,7 @@ def mint(opened_at: datetime, entropy: bytes) -> str:
     return str(UUID(int=(millis << 80) | _VERSION_7 | (high_12 << 64) | _VARIANT_RFC | low_62))
 
 
+@lru_cache(maxsize=4096)  # each sink asks anew, of the calls of one batch
 def opened_at(call_id: str) -> datetime:
     """The UTC instant in a call id. Raises ValueError where it is not a UUIDv7 in its canonical text form."""
     parsed = UUID(call_id)

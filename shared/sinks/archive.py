@@ -16,6 +16,7 @@ from azure.core.exceptions import ResourceExistsError, ResourceModifiedError, Re
 from azure.storage.blob import BlobBlock, ContentSettings
 from azure.storage.blob.aio import BlobClient, ContainerClient
 
+from shared.blob_wire import LARGEST, BlobPutter
 from shared.core import archive
 from shared.core.archive import ArchivedCall, Head
 from shared.core.events import Chunk, Closed, Record
@@ -65,6 +66,7 @@ class Archive:
 
     def __init__(self, container: ContainerClient) -> None:
         self._container = container
+        self._putter = BlobPutter(container)
 
     async def write(self, events: Sequence[Record]) -> None:
         async with asyncio.TaskGroup() as group:
@@ -81,6 +83,8 @@ class Archive:
     async def put_content(self, call_id: str, content: bytes) -> None:
         """Writes the object as it is."""
         name = archive.blob_name(call_id)
+        if len(content) <= LARGEST and await self._putter.put(name, content):
+            return
         await self._container.upload_blob(name, content, overwrite=True, content_settings=_OPAQUE)
 
     async def add_chunks(self, chunks: Sequence[Chunk]) -> ArchivedCall | None:

@@ -5,7 +5,9 @@ import hashlib
 
 import msgspec
 import pytest
+from azure.core.exceptions import AzureError
 
+from shared.blob_wire import LARGEST, BlobPutter
 from shared.core.archive import ArchivedCall, Extent, encode, head_of
 from shared.core.events import Body, Chunk, Closed, split
 from shared.sinks.archive import NotTheCall
@@ -150,3 +152,21 @@ async def test_an_upload_is_a_call_once_it_is_finished(storage: Storage) -> None
         call = msgspec.structs.replace(call, response=response)
         await writer.finish(head_of(call.record, Extent.of(b"one" * 100 + b"two" * 100), Extent.of(response)), response)
         assert await storage.archive.get(call_id()) == call
+
+
+@pytest.mark.parametrize("size", [0, LARGEST - 1, LARGEST, LARGEST + 1])
+async def test_an_object_of_any_size_comes_back_to_the_byte(storage: Storage, size: int) -> None:
+    """Small ones take the short way, larger ones the SDK's."""
+    for content in (bytes(size), b"\xff" * size):
+        await storage.archive.put_content(call_id(), content)
+        assert await storage.archive.content(call_id()) == content
+
+
+async def test_what_the_short_way_does_not_manage_is_put_the_sdks_way(
+    storage: Storage, storage_away: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage.archive, "_putter", BlobPutter(storage_away.archive._container))
+    await storage.archive.put(archived())
+    assert await storage.archive.get(call_id()) == archived()
+    with pytest.raises(AzureError):
+        await storage_away.archive.put(archived())
