@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from shared.core.configuration import Client
 from shared.core.errors import Unauthenticated
 from shared.core.headers import Headers, get
-from shared.core.keys import KeyHash, key_id, verify
+from shared.core.keys import KeyHash, looked_up_by, verify
 
 
 def presented_key(headers: Headers) -> str | None:
@@ -31,7 +31,7 @@ def identify(headers: Headers, keys: Mapping[str, tuple[KeyHash, Client]]) -> Cl
         raise Unauthenticated(
             "You didn't provide an API key. Send your Tollgate client key as 'Authorization: Bearer <key>' or 'api-key: <key>'."
         )
-    kept, client = keys.get(key_id(key) or "", (None, None))
+    kept, client = keys.get(looked_up_by(key), (None, None))
     if kept is None or client is None or not verify(key, kept):
         raise Unauthenticated("Incorrect API key provided. Ask whoever runs this gateway for a Tollgate client key.")
     return client

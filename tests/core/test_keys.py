@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.core.keys import RANDOM_BYTES, KeyHash, key_id, mint, verify
+from shared.core.keys import RANDOM_BYTES, SHORTEST_ADOPTED, KeyHash, adopt, key_id, looked_up_by, mint, verify
 
 FRESH = st.binary(min_size=RANDOM_BYTES, max_size=RANDOM_BYTES)
 
@@ -65,3 +65,21 @@ def test_a_text_that_is_no_key_has_no_id_and_never_verifies(text: str) -> None:
 def test_minting_takes_exactly_the_bytes_it_needs(count: int) -> None:
     with pytest.raises(ValueError, match="random bytes"):
         mint(bytes(count))
+
+
+@given(st.text(min_size=SHORTEST_ADOPTED), st.binary(min_size=16, max_size=16))
+def test_a_key_of_another_gateway_can_be_adopted_and_is_then_the_only_one_that_verifies(text: str, salt: bytes) -> None:
+    kept = adopt(text, salt)
+    assert kept.id == looked_up_by(text)
+    assert verify(text, kept)
+    assert not verify(text + "x", kept)
+
+
+def test_one_of_our_own_keys_keeps_its_id_when_it_is_adopted() -> None:
+    minted = mint(bytes(range(RANDOM_BYTES)))
+    assert adopt(minted.text, bytes(16)).id == minted.hash.id
+
+
+def test_a_key_that_could_be_guessed_is_not_adopted() -> None:
+    with pytest.raises(ValueError, match="could be guessed"):
+        adopt("x" * (SHORTEST_ADOPTED - 1), bytes(16))
