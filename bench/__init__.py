@@ -10,6 +10,7 @@ plot.py       the pictures
 recorder.py   another command line: calls a second that are recorded
 imports.py    another: how long the app takes to load, and to answer first
 memory.py     another command line: what the worker process holds after so many calls
+scaling.py    no measurement: what carries how many calls a month, worked out
 apps/empty    the Functions app that does nothing
 apps/bare.py  the gateway without a Functions host
 apps/probe    the gateway, with a function that says what its process holds
