@@ -38,7 +38,7 @@ from shared.relay import Relay, Timing
 from shared.settings import Settings
 from shared.telemetry import OFF, Telemetry
 from shared.transports import TransportDown
-from shared.upstream import UpstreamError, UpstreamResponse
+from shared.upstream import Response, UpstreamError
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     call: Call
     record: CallRecord
     served: Served
-    response: UpstreamResponse
+    response: Response
     lease: Lease
     admission: Admission
     prices: PriceSheet
@@ -167,8 +167,6 @@ class Answering:
         operation, served = exchange.call.route.operation, exchange.served
         reading = read_body(operation, body, exchange.encoding)
         self._end(exchange, reading, is_broken=error is not None)
-        if operation.lists and not error and served.status < 300:
-            body = await stickiness.only_own(exchange.call, body, exchange.encoding, self._objects)
         await self._remember(exchange, body)
         ending = Ending(
             outcome=await _outcome(exchange, error),
@@ -239,7 +237,7 @@ async def _outcome(exchange: Exchange, error: str | None) -> Outcome:
     return Outcome.CLIENT_CLOSED if await exchange.call.request.is_gone() else Outcome.COMPLETED
 
 
-async def _read(response: UpstreamResponse, deadline: float) -> tuple[bytes, str | None]:
+async def _read(response: Response, deadline: float) -> tuple[bytes, str | None]:
     """The whole body, or what came of it and why it broke off."""
     received: list[bytes] = []
     error = None

@@ -22,6 +22,7 @@ from shared.core.errors import (
     ClientGone,
     GatewayError,
     NoDeploymentAvailable,
+    NotReady,
     RateLimited,
     RequestTimeout,
     UpstreamFailed,
@@ -42,7 +43,7 @@ from shared.core.verdicts import (
 )
 from shared.credentials import Credentials
 from shared.health_board import HealthBoard, Lease
-from shared.upstream import UpstreamError, UpstreamResponse, Upstreams
+from shared.upstream import Response, UpstreamError, UpstreamResponse, Upstreams
 
 _LONGEST_PREVIEW = 64 * 1024
 """Bytes of a stream that are held back while nothing in them is content."""
@@ -54,7 +55,7 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to go on with. Who has it ends its lease."""
 
     served: Served
-    response: UpstreamResponse
+    response: Response
     lease: Lease
 
 
@@ -126,6 +127,8 @@ class Attempting:
 
         Raises NoDeploymentAvailable or RateLimited where none may be asked at all.
         """
+        if not pool.targets:
+            raise NotReady("No upstream is configured.")
         lease = self._board.begin(pool)
         if lease is None:
             raise self._all_out(pool)

@@ -2,6 +2,7 @@
 
     PartitionKey    RowKey
     <object id>     object      the StoredObject, and when it expires
+    holder-<hex>    <hex>       that the client of that name has, or had, objects on the upstream of that name
 
 Rule: an object's first owner stays its owner. What is not in the table is nobody's, and so not found.
 """
@@ -29,6 +30,8 @@ class Objects:
         self._table = table
         self._now = now
         self._cache: OrderedDict[str, StoredObject] = OrderedDict()
+        self._held: set[tuple[str, str]] = set()
+        """Clients and upstreams whose row is known to be there."""
 
     async def find(self, object_id: str) -> StoredObject | None:
         """The object, or None where it is unknown. Raises NotReady."""
@@ -51,6 +54,7 @@ class Objects:
             if stored.object_id in self._cache:
                 continue
             expires_after = lifetime(stored.object_id)
+            await self._note_holder(stored.client_id, stored.upstream)
             entity: Entity = {"PartitionKey": stored.object_id, "RowKey": _ROW} | properties_of(stored)
             if expires_after:
                 entity["ExpiresAt"] = self._now() + expires_after
@@ -62,6 +66,25 @@ class Objects:
                 raise NotReady(_AWAY) from error
             else:
                 self._remember(stored)
+
+    async def upstreams_of(self, client_id: str) -> frozenset[str]:
+        """The upstreams that hold, or held, something of the client's. Raises NotReady."""
+        query = self._table.query_entities(
+            "PartitionKey eq @key", parameters={"key": _holder(client_id)}, select=["RowKey"]
+        )
+        try:
+            return frozenset([bytes.fromhex(row["RowKey"]).decode() async for row in query])
+        except AzureError as error:
+            raise NotReady(_AWAY) from error
+
+    async def _note_holder(self, client_id: str, upstream: str) -> None:
+        if (client_id, upstream) in self._held:
+            return
+        try:
+            await self._table.upsert_entity({"PartitionKey": _holder(client_id), "RowKey": upstream.encode().hex()})
+        except AzureError as error:
+            raise NotReady(_AWAY) from error
+        self._held.add((client_id, upstream))
 
     async def remove_expired(self) -> int:
         """Deletes the rows of objects whose upstream has deleted them by now. Returns how many."""
@@ -84,3 +107,8 @@ class Objects:
         if len(self._cache) > _CACHED:
             self._cache.popitem(last=False)
         return stored
+
+
+def _holder(client_id: str) -> str:
+    """A key of letters and digits: names may have what keys may not."""
+    return f"holder-{client_id.encode().hex()}"

@@ -40,6 +40,7 @@ from shared.core.prices import Price, PriceSheet, Use
 from shared.core.usage import Reading
 from shared.identifying import Identity
 from shared.limits import Admission, Limits
+from shared.listing import Listing
 from shared.objects import Objects
 from shared.publishing import Publisher
 from shared.settings import Settings
@@ -94,6 +95,7 @@ class Gateway:
         self._now = now
         self._unawaited: set[asyncio.Task[None]] = set()
         self._attempting = attempting
+        self._listing = Listing(attempting, objects)
         self._answering = Answering(
             publisher=publisher, objects=objects, limits=limits, now=now, settings=settings, telemetry=telemetry
         )
@@ -245,7 +247,8 @@ class Gateway:
         patience: Patience,
     ) -> Answer:
         try:
-            answered = await self._attempting.answered(call, pool, patience)
+            asking = self._listing if call.route.operation.lists else self._attempting
+            answered = await asking.answered(call, pool, patience)
         except GatewayError as error:  # nobody was asked
             self._limits.settle(admission, tokens=0, money=Decimal(0))
             await self._record_refusal(call, error)

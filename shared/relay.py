@@ -15,7 +15,7 @@ import msgspec
 from shared.core.call_record import Outcome
 from shared.core.errors import GatewayError, NotReady, UpstreamFailed, to_openai_json
 from shared.core.tap import PassTap, StreamTap
-from shared.upstream import UpstreamError, UpstreamResponse
+from shared.upstream import Response, UpstreamError
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
 class Relay:
     """One stream. Created and used within one event loop."""
 
-    def __init__(self, response: UpstreamResponse, tap: StreamTap | PassTap, close: Close, timing: Timing) -> None:
+    def __init__(self, response: Response, tap: StreamTap | PassTap, close: Close, timing: Timing) -> None:
         self.tap = tap
         self.received: list[bytes] = []
         """The body as the upstream sent it."""

@@ -3,14 +3,9 @@
 Rule: the resource, not the deployment, holds an object. What belongs to another client is not found, wherever its id stands.
 """
 
-import zlib
-
-import msgspec
-
 from shared.core.calls import Call
 from shared.core.configuration import Client, Pool, Target
-from shared.core.content_encoding import decoded, encoded
-from shared.core.errors import BadRequest, NotFound, UpstreamFailed
+from shared.core.errors import BadRequest, NotFound
 from shared.core.operations import Form
 from shared.core.references import StoredObject, ids_in, ids_in_form, ids_in_path
 from shared.objects import Objects
@@ -26,10 +21,7 @@ async def upstream_of(call: Call, objects: Objects) -> str | None:
     """
     upstreams = set()
     for object_id in _in_path(call):
-        stored = await objects.find(object_id)
-        if stored is None:
-            raise _not_found(object_id)
-        upstreams.add(_own(stored, call.client).upstream)
+        upstreams.add((await own_object(call.client, object_id, objects)).upstream)
     for object_id in _named(call):
         if stored := await objects.find(object_id):
             upstreams.add(_own(stored, call.client).upstream)
@@ -79,32 +71,12 @@ async def remember(call: Call, target: Target, answer: bytes, objects: Objects) 
     )
 
 
-async def only_own(call: Call, answer: bytes, encoding: str | None, objects: Objects) -> bytes:
-    """A list without the objects that are not the client's, in the same encoding; as it came where they all are.
-
-    Raises UpstreamFailed for a list that cannot be read: it cannot be told whose it is.
-    """
-    try:
-        fields = msgspec.json.decode(decoded(answer, encoding), type=dict[str, msgspec.Raw])
-        items = msgspec.json.decode(fields["data"], type=list[msgspec.Raw])
-        ids = [msgspec.json.decode(item, type=_Item).id for item in items]
-    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, zlib.error) as error:
-        raise UpstreamFailed("The upstream answered with a list that cannot be read.") from error
-    owners = [await objects.find(object_id) for object_id in ids]
-    own = [
-        (object_id, item)
-        for object_id, item, owner in zip(ids, items, owners, strict=True)
-        if owner and owner.client_id == call.client.id
-    ]
-    if len(own) == len(items):
-        return answer
-    ends = {"first_id": own[0][0], "last_id": own[-1][0]} if own else {"first_id": None, "last_id": None}
-    changed = {"data": [item for _, item in own]} | {name: end for name, end in ends.items() if name in fields}
-    return encoded(msgspec.json.encode({**fields, **changed}), encoding)
-
-
-class _Item(msgspec.Struct):
-    id: str
+async def own_object(client: Client, object_id: str, objects: Objects) -> StoredObject:
+    """An object of the client's. Raises NotFound."""
+    stored = await objects.find(object_id)
+    if stored is None:
+        raise _not_found(object_id)
+    return _own(stored, client)
 
 
 def _own(stored: StoredObject, client: Client) -> StoredObject:

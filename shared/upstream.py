@@ -7,7 +7,7 @@ it adds to a transport is redirects, proxies and a cookie jar, in which one clie
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import cast
+from typing import Protocol, cast
 
 import httpx
 
@@ -25,6 +25,21 @@ class UpstreamError(Exception):
         super().__init__(reason)
         self.reason = reason
         self.sent = sent
+
+
+class Response(Protocol):
+    """What is left of an answer once its headers are known."""
+
+    @property
+    def peeked(self) -> bytes:
+        """What is here already."""
+        ...
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body, from its beginning. Raises UpstreamError where it breaks off."""
+        ...
+
+    async def close(self) -> None: ...
 
 
 class UpstreamResponse:

@@ -134,7 +134,7 @@ def routed(call: Call) -> Call:
     if len(request.query) > _LONGEST_QUERY:
         raise BadRequest(f"The query is longer than {_LONGEST_QUERY} bytes.")
     route = match(request.method, request.path)
-    api_version = _query_value(request.query, "api-version")
+    api_version = query_value(request.query, "api-version")
     return msgspec.structs.replace(call, route=route, model=route.model or "", api_version=api_version)
 
 
@@ -217,7 +217,7 @@ def _streams(call: Call, body: bytes, fields: Fields) -> bool:
         return bool(field(fields, "stream", bool))
     if operation.form is Form.MULTIPART and operation.names_model:
         return _form_value(call, body, "stream") in _TRUE
-    return operation.method == "GET" and _query_value(request.query, "stream") in _TRUE
+    return operation.method == "GET" and query_value(request.query, "stream") in _TRUE
 
 
 def _json_fields(body: bytes, *, required: bool) -> Fields:
@@ -278,5 +278,6 @@ def parameter_name(pair: str) -> str:
     return unquote_plus(pair.partition("=")[0]).lower()
 
 
-def _query_value(query: str, name: str) -> str | None:
+def query_value(query: str, name: str) -> str | None:
+    """The first value of a parameter, as it is written."""
     return next((pair.partition("=")[2] for pair in query.split("&") if parameter_name(pair) == name), None)

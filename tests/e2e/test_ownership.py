@@ -248,6 +248,43 @@ def test_a_list_shows_only_ones_own(divided: Stack, mine: Given, other: httpx.Cl
         assert {listed["first_id"], listed["last_id"]} <= {each["id"] for each in listed["data"]}
 
 
+def test_a_page_is_never_empty_while_there_is_more(divided: Stack, mine: Given) -> None:
+    """Others' objects fill whole pages: they are passed over, up to the client's own."""
+    with client(divided, "team-b") as sdk:
+        own = Given(sdk).new_file()
+        for _ in range(5):
+            mine.new_file()
+        for style in STYLES:
+            with client(divided, "team-b", style) as again:
+                assert own.id in [each.id for each in again.files.list(limit=2).data]
+        assert {each.id for each in sdk.files.list(limit=2)} >= {own.id}, "the SDK goes from page to page"
+
+
+def test_a_list_goes_over_all_upstreams_that_hold_something_of_the_clients(divided: Stack, mine: Given) -> None:
+    east = mine.new_file()
+    divided.simulator.set_fault("east:*", Fault(status=503, times=1))
+    west = mine.new_file()
+    ids = [each.id for each in mine.sdk.files.list(limit=3)]
+    assert {east.id, west.id} <= set(ids)
+    assert len(set(ids)) == len(ids), "none is shown twice"
+    assert ids.index(east.id) < ids.index(west.id), "upstream by upstream"
+    first = mine.sdk.files.list(limit=1)
+    assert first.has_more
+
+
+def test_a_list_that_breaks_off_is_an_error_and_no_shorter_list(divided: Stack, mine: Given) -> None:
+    assert mine.file
+    divided.simulator.set_fault("west:*", Fault(cut_after_bytes=20, times=1))
+    with pytest.raises(openai.InternalServerError), client(divided, "team-a") as sdk:
+        list(sdk.with_options(max_retries=0).files.list(limit=100))
+
+
+def test_nobody_lists_from_another_clients_object_on(divided: Stack, mine: Given, other: httpx.Client) -> None:
+    assert mine.file
+    divided.simulator.clear_account()
+    refused(divided, other.get("/v1/files", params={"after": mine.file.id}))
+
+
 def test_a_list_that_cannot_be_read_is_not_shown(divided: Stack, mine: Given, other: httpx.Client) -> None:
     assert mine.file
     answer = other.get("/v1/files", headers={"x-simulator-fault": "malformed-json"})
