@@ -1,8 +1,8 @@
 """Lists of stored objects: one upstream's page after another, until there is something of the client's.
 
-Rule: a client's objects are listed where they are: upstream by upstream in the configuration's order, each in its own order. A page
-shows the client's own only, and is never empty while there is more. What cannot be read, or asked, is an error and not a
-shorter list.
+Rule: a client's objects are listed where they are: upstream by upstream in the configuration's order, each in its own order.
+A page shows the client's own only, and is never empty while there is more. What cannot be read, or asked, is an error, and not
+a shorter list.
 """
 
 import math
