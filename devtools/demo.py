@@ -58,7 +58,7 @@ CLIENTS = (
         cost_center="CC-3050",
         weight=2,
         growth=0.2,
-        models={"gpt-5": 0.8, "o4-mini": 0.2},
+        models={"gpt-5": 0.75, "o4-mini": 0.15, "acme-legal": 0.1},
         people=("j.okafor", "l.meyer"),
     ),
     DemoClient(id="checkout-assistant", cost_center="CC-4100", weight=4, growth=0.9, models={"gpt-4o-mini": 1}),
@@ -103,6 +103,13 @@ MODELS = {
         ms_per_token=9,
         deployments=("o4-mini-eastus2",),
         served="o4-mini-2025-04-16",
+    ),
+    "acme-legal": DemoModel(  # one's own, for which nobody has a price
+        input_tokens=3000,
+        output_tokens=500,
+        ms_per_token=20,
+        deployments=("acme-legal-own",),
+        served="acme-legal-7b",
     ),
     "text-embedding-3-small": DemoModel(
         input_tokens=3000, output_tokens=0, ms_per_token=0, deployments=("embedding-eastus2",), served=""

@@ -13,7 +13,7 @@ const style = (name) => getComputedStyle(document.documentElement).getPropertyVa
 export const color = (index) => style(index < 7 ? `--series-${index + 1}` : "--series-rest");
 
 /** Stacked columns. `series`: [{ name, values }], at the bottom first. */
-export function stacked(canvas, { labels, series, format, description }) {
+export function stacked(canvas, { labels, series, format, axis, description }) {
   const datasets = series.map(({ name, values }, index) => ({
     label: name,
     data: values,
@@ -25,7 +25,7 @@ export function stacked(canvas, { labels, series, format, description }) {
     categoryPercentage: 0.86,
     barPercentage: 0.92,
   }));
-  draw(canvas, "bar", labels, datasets, { format, description, isStacked: true });
+  draw(canvas, "bar", labels, datasets, { format, axis, description, isStacked: true });
 }
 
 /** Lines. `series`: [{ name, values, dash }]. */
@@ -42,7 +42,7 @@ export function lines(canvas, { labels, series, format, description }) {
     tension: 0,
     spanGaps: false,
   }));
-  draw(canvas, "line", labels, datasets, { format, description, isStacked: false });
+  draw(canvas, "line", labels, datasets, { format, axis: format, description, isStacked: false });
 }
 
 /** What each colour stands for, with a figure each. */
@@ -66,7 +66,7 @@ export function withRest(groups, most = 7) {
   return [...groups.slice(0, most), { name: REST, values: sums }];
 }
 
-function draw(canvas, type, labels, datasets, { format, description, isStacked }) {
+function draw(canvas, type, labels, datasets, { format, axis, description, isStacked }) {
   canvas.setAttribute("aria-label", description);
   charts.get(canvas)?.destroy();
   const text = style("--muted");
@@ -95,7 +95,7 @@ function draw(canvas, type, labels, datasets, { format, description, isStacked }
             beginAtZero: true,
             border: { display: false },
             grid: { color: style("--grid"), drawTicks: false },
-            ticks: { ...tick, padding: 8, maxTicksLimit: 5, callback: (value) => format(value, "axis") },
+            ticks: { ...tick, padding: 8, maxTicksLimit: 5, callback: (value) => axis(value) },
           },
         },
         plugins: {

@@ -18,17 +18,14 @@ export function percent(part, of) {
   return (share > 0 && share < 0.001 ? fineRate : rate).format(share);
 }
 
-/** Money of a decimal string, exact to the cent; what is less than a cent keeps two digits. */
-export function money(amount, currency, style = "full") {
+/** Money of a decimal string, exact to the cent; what is less than a cent keeps two digits. On an axis: as short as it goes. */
+export function money(amount, currency, place = "text") {
   if (!known(amount)) return UNKNOWN;
   const size = Math.abs(Number(amount));
-  const digits =
-    style === "short" && size >= 10_000
-      ? { notation: "compact", maximumSignificantDigits: 3 }
-      : size > 0 && size < 0.01
-        ? { maximumSignificantDigits: 2 }
-        : { minimumFractionDigits: 2, maximumFractionDigits: 2 };
-  return new Intl.NumberFormat(locale, { style: "currency", currency, ...digits }).format(amount);
+  const cents = { minimumFractionDigits: 2, maximumFractionDigits: 2 };
+  const text = size > 0 && size < 0.01 ? { maximumSignificantDigits: 2 } : cents;
+  const axis = size >= 10_000 ? { notation: "compact", maximumSignificantDigits: 3 } : { ...text, trailingZeroDisplay: "stripIfInteger" };
+  return new Intl.NumberFormat(locale, { style: "currency", currency, ...(place === "axis" ? axis : text) }).format(amount);
 }
 
 export function duration(ms) {

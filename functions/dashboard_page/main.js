@@ -2,6 +2,7 @@
 // dropped, so that what stands on the page is always what the controls say.
 
 import { get, key, Refused } from "./api.js";
+import { budgets } from "./budgets.js";
 import * as calls from "./calls.js";
 import { csv, save } from "./csv.js";
 import { deployments } from "./deployments.js";
@@ -120,7 +121,7 @@ function whole(overview, granularity) {
   const nothing = Object.fromEntries(Object.entries(overview.total).map(([name, value]) => [name, typeof value === "object" ? { p50: null, p95: null, p99: null } : 0]));
   const lines = names.map((period) => ({ ...nothing, period }));
   for (const line of overview.periods) lines[places.get(line.period)] = line;
-  const points = new Map(overview.groups.map(({ name }) => [name, names.map(() => null)]));
+  const points = new Map(overview.groups.map(({ name }) => [name, names.map(() => nothing)]));
   for (const point of overview.points) points.get(point.name)[places.get(point.period)] = point;
   return { ...overview, granularity, periods: lines, groups: overview.groups.map((line) => ({ ...line, points: points.get(line.name) })) };
 }
@@ -137,6 +138,7 @@ async function besides(view, signal) {
   const isAdmin = page.session.client_id === null;
   const parts = [
     ["calls", () => calls.search(view, page.overview, { signal })],
+    ["budgets", async () => budgets(await get("usage/budgets", { client_id: view.client_id }, { signal }))],
     ...(isAdmin ? [["health", async () => deployments(await get("manage/deployments", {}, { signal }))]] : []),
   ];
   await Promise.all(

@@ -11,12 +11,18 @@ export const LATENCIES = { first_byte_ms: "To first byte", duration_ms: "To the 
 
 const tokens = (line) => line.input_tokens + line.output_tokens;
 const failed = (line) => line.upstream_error + line.incomplete;
-const named = (name, by) => name || (by === "deployment" ? "No deployment" : "None");
+const NAMELESS = { client_id: "Nobody: idle capacity", deployment: "None asked" };
+const named = (name, by) => name || (NAMELESS[by] ?? "None");
 
-const measures = {
-  cost: { of: (line) => line.cost, format: (value, currency, style) => format.money(value, currency, style) },
-  tokens: { of: tokens, format: (value) => format.compact(value) },
-  calls: { of: (line) => line.calls, format: (value) => format.compact(value) },
+/** Money of a line. What has no price is not free. */
+function spend({ cost, unpriced_calls }, currency) {
+  return Number(cost) === 0 && unpriced_calls ? "no price" : format.money(cost, currency);
+}
+
+const MEASURED = {
+  cost: { of: (line) => line.cost, text: spend, axis: (value, currency) => format.money(value, currency, "axis") },
+  tokens: { of: tokens, text: (line) => format.compact(tokens(line)), axis: format.compact },
+  calls: { of: (line) => line.calls, text: (line) => format.compact(line.calls), axis: format.compact },
 };
 
 /** The figures at the top, each with how it differs from the time before, once that is known. */
@@ -24,7 +30,7 @@ export function figures(overview, previous) {
   const { total, currency } = overview;
   const was = previous?.total;
   const entries = [
-    ["Spend", format.money(total.cost, currency), change_of(total.cost, was?.cost), note_of(total.unpriced_calls, "unpriced")],
+    ["Spend", spend(total, currency), change_of(total.cost, was?.cost), note_of(total.unpriced_calls, "calls without a price")],
     ["Tokens", format.compact(tokens(total)), change_of(tokens(total), was && tokens(was)), `${format.compact(total.input_tokens)} in, ${format.compact(total.output_tokens)} out`],
     ["Calls", format.count(total.calls), change_of(total.calls, was?.calls), note_of(total.open, "still open")],
     ["Errors", format.percent(failed(total), total.calls), null, `${format.count(failed(total))} calls`],
@@ -34,7 +40,7 @@ export function figures(overview, previous) {
   fill(
     $("figures"),
     entries.map(([name, value, difference, note]) =>
-      h("div", { class: "card figure-card" }, h("dt", {}, name), h("dd", { class: "value" }, value), h("dd", { class: "note" }, difference, difference && note ? " · " : null, note)),
+      h("div", { class: "card figure-card" }, h("dt", {}, name), difference && h("dd", { class: "difference" }, difference), h("dd", { class: "value" }, value), h("dd", { class: "note" }, note ?? "")),
     ),
   );
 }
@@ -45,7 +51,12 @@ function change_of(now, was) {
   if (difference > MOST_DIFFERENCE) return null; // the time before hardly saw any
   const arrow = difference > 0 ? "▲" : difference < 0 ? "▼" : "=";
   const words = difference > 0 ? "up" : difference < 0 ? "down" : "unchanged";
-  return h("span", { class: "difference" }, h("span", { "aria-hidden": "true" }, `${arrow} `), h("span", { class: "visually-hidden" }, `${words} `), format.percent(Math.abs(difference), 1), h("span", { class: "visually-hidden" }, " against the time before"));
+  return [
+    h("span", { "aria-hidden": "true" }, `${arrow} `),
+    h("span", { class: "visually-hidden" }, `${words} `),
+    format.percent(Math.abs(difference), 1),
+    h("span", { class: "visually-hidden" }, " against as much time before"),
+  ];
 }
 
 const MOST_DIFFERENCE = 10;
@@ -53,31 +64,32 @@ const note_of = (number, words) => (number ? `${format.count(number)} ${words}` 
 
 /** Usage over time, stacked by group. */
 export function time(overview, view, labels) {
-  const { of, format: shown } = measures[view.measure];
-  const value = (amount, style) => shown(amount, overview.currency, style === "axis" ? "short" : "full");
+  const { of, text, axis } = MEASURED[view.measure];
+  const { currency } = overview;
   const groups = overview.groups
-    .map((line) => ({ name: named(line.name, view.by), whole: of(line), points: line.points.map((point) => (point ? of(point) : 0)) }))
-    .sort((one, other) => Number(other.whole) - Number(one.whole));
-  const series = charts.withRest(groups.map((group) => ({ ...group, values: group.points.map(Number) })));
+    .map((line) => ({ line, name: named(line.name, view.by), values: line.points.map((point) => Number(of(point))) }))
+    .sort((one, other) => Number(of(other.line)) - Number(of(one.line)));
+  const series = charts.withRest(groups);
   const label = GROUPS[view.by].toLowerCase();
   charts.stacked($("time-chart"), {
     labels,
     series,
-    format: value,
-    description: `${MEASURES[view.measure]} by ${label}: ${value(of(overview.total))} in all. The numbers are in the table below.`,
+    format: (value) => (view.measure === "cost" ? format.money(value, currency) : format.compact(value)),
+    axis: (value) => axis(value, currency),
+    description: `${MEASURES[view.measure]} by ${label}: ${text(overview.total, currency)} in all. The numbers are in the table below.`,
   });
   charts.legend(
     $("time-legend"),
-    series.map(({ name, whole, values }, index) => ({
+    series.map(({ name, line, values }, index) => ({
       name,
       tone: name === charts.REST ? 7 : index,
-      figure: value(whole ?? values.reduce((sum, each) => sum + each, 0)),
+      figure: line ? text(line, currency) : axis(values.reduce((sum, each) => sum + each, 0), currency),
     })),
   );
   const columns = [
     { title: "Period", of: ({ label }) => label },
-    ...groups.map(({ name, points }) => ({ title: name, number: true, of: ({ index }) => value(points[index]) })),
-    { title: "All", number: true, of: ({ line }) => value(of(line)) },
+    ...groups.map(({ name, line }) => ({ title: name, number: true, of: ({ index }) => text(line.points[index], currency) })),
+    { title: "All", number: true, of: ({ line }) => text(line, currency) },
   ];
   fill($("time-table"), table(`${MEASURES[view.measure]} by ${label}`, columns, rowsOf(overview, labels)));
 }
@@ -93,7 +105,7 @@ export function top(overview, view, isAdmin) {
   const all = Number(overview.total.cost);
   const columns = [
     { title: GROUPS[by], of: ({ name }) => link(name, by) },
-    { title: "Spend", number: true, of: (line) => format.money(line.cost, overview.currency) },
+    { title: "Spend", number: true, of: (line) => spend(line, overview.currency) },
     { title: "Share", of: (line) => share(Number(line.cost), most, all) },
     { title: "Tokens", number: true, of: (line) => format.compact(tokens(line)) },
     { title: "Calls", number: true, of: (line) => format.compact(line.calls) },

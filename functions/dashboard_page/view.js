@@ -82,10 +82,10 @@ export function span(view, now = Date.now()) {
   }
 }
 
-/** As much time before. `start` and `end` are the instants of an answer; only the sum matters, so no zone does. */
-export function before({ start, end }) {
-  const length = Date.parse(end) - Date.parse(start);
-  return { start: at(Date.parse(start) - length), end: at(Date.parse(start)), granularity: "month" };
+/** As much time before as has passed. `start` and `end` are the instants of an answer; only the sum matters, so no zone does. */
+export function before({ start, end }, now = Date.now()) {
+  const length = Math.ceil((Math.min(Date.parse(end), now) - Date.parse(start)) / HOUR) * HOUR;
+  return { start: at(Date.parse(start) - Math.max(length, HOUR)), end: at(Date.parse(start)), granularity: "month" };
 }
 
 /** The names of all periods of an answer, as the API writes them; it leaves out those in which nothing happened. */

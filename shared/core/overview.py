@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 
@@ -18,12 +19,13 @@ NAMES = ("client_id", "cost_center", "model", "deployment")
 """What the page offers to filter by."""
 
 
-class Point(msgspec.Struct, frozen=True, kw_only=True):
+class Point(msgspec.Struct, frozen=True):
     """What a chart needs to know of a group in one period; periods without calls have none."""
 
     period: str
     name: str
     calls: int
+    unpriced_calls: int
     input_tokens: int
     output_tokens: int
     cost: str
@@ -57,11 +59,10 @@ class Overview:
         if len(query.group_by) != 2 or query.group_by[0] not in TIMES or query.group_by[1] in TIMES:
             raise BadRequest("An overview takes a 'granularity' and one field to group by.", param="group_by")
         self.query = query
-        self._total = Figures()
         self._periods: dict[str, Figures] = defaultdict(Figures)
         self._groups: dict[str, Figures] = defaultdict(Figures)
-        self._clients: dict[str, Figures] = defaultdict(Figures)
-        self._points: dict[tuple[str, str], tuple[int, int, int, Decimal]] = {}
+        self._clients = self._groups if query.group_by[1] == "client_id" else defaultdict(Figures)
+        self._points: dict[tuple[str, str], list[Any]] = {}
         self._names: dict[str, set[str]] = {name: set() for name in NAMES}
 
     def add(self, row: UsageHour) -> None:
@@ -74,25 +75,26 @@ class Overview:
             return
         granularity, by = self.query.group_by
         period, group = time_of(row.hour, granularity, self.query.zone), getattr(row.key, by)
-        for figures in (self._total, self._periods[period], self._groups[group], self._clients[row.key.client_id]):
-            figures.add(row)
-        calls, input_tokens, output_tokens, cost = self._points.get((period, group), (0, 0, 0, Decimal(0)))
-        self._points[period, group] = (
-            calls + row.calls,
-            input_tokens + row.input_tokens,
-            output_tokens + row.output_tokens,
-            cost + row.cost,
-        )
+        self._periods[period].add(row)
+        self._groups[group].add(row)
+        if self._clients is not self._groups:
+            self._clients[row.key.client_id].add(row)
+        point = self._points.setdefault((period, group), [0, 0, 0, 0, Decimal(0)])
+        for index, amount in enumerate((row.calls, row.unpriced_calls, row.input_tokens, row.output_tokens, row.cost)):
+            point[index] += amount
 
     def report(self, currency: str, watermark: datetime | None) -> OverviewReport:
         """What was added up."""
+        total = Figures()
+        for figures in self._periods.values():
+            total.include(figures)
         return OverviewReport(
             start=self.query.start,
             end=self.query.end,
             time_zone=str(self.query.zone),
             currency=currency,
             watermark=watermark,
-            total=self._total.line(),
+            total=total.line(),
             periods=[{"period": period} | self._periods[period].line() for period in sorted(self._periods)],
             groups=_ranked(self._groups),
             clients=_ranked(self._clients),
@@ -101,15 +103,8 @@ class Overview:
         )
 
     def _point(self, period: str, name: str) -> Point:
-        calls, input_tokens, output_tokens, cost = self._points[period, name]
-        return Point(
-            period=period,
-            name=name,
-            calls=calls,
-            input_tokens=input_tokens,
-            output_tokens=output_tokens,
-            cost=money(cost),
-        )
+        calls, unpriced, input_tokens, output_tokens, cost = self._points[period, name]
+        return Point(period, name, calls, unpriced, input_tokens, output_tokens, money(cost))
 
 
 def _ranked(sums: Mapping[str, Figures]) -> list[Line]:

@@ -174,13 +174,27 @@ class Figures:
 
     def add(self, row: UsageHour) -> None:
         """Adds one more row."""
+        counters = self.counters
         for name in COUNTERS:
-            self.counters[name] += getattr(row, name)
+            if amount := getattr(row, name):  # most are zero
+                counters[name] += amount
         self.cost += row.cost
-        self.versions.update(version for version in row.price_version.split(",") if version)
+        if row.price_version:
+            self.versions.update(row.price_version.split(","))
         for bucket, count in row.duration_ms_histogram.counts.items():
             self.duration_ms[bucket] += count
         for bucket, count in row.first_byte_ms_histogram.counts.items():
+            self.first_byte_ms[bucket] += count
+
+    def include(self, other: "Figures") -> None:
+        """Adds all that another adds up to."""
+        for name, amount in other.counters.items():
+            self.counters[name] += amount
+        self.cost += other.cost
+        self.versions |= other.versions
+        for bucket, count in other.duration_ms.items():
+            self.duration_ms[bucket] += count
+        for bucket, count in other.first_byte_ms.items():
             self.first_byte_ms[bucket] += count
 
     def line(self) -> Line:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
 import pytest
 from playwright.async_api import Browser, Page, async_playwright
 
@@ -18,7 +19,7 @@ from devtools import demo
 from devtools.azurite import Azurite
 from devtools.simulator import Simulator
 from shared.core.call_record import Outcome
-from tests.browser.given import chromium, document, hostile
+from tests.browser.given import BUDGETS, chromium, document, hostile
 from tests.stack import ADMIN_KEY, APP, Stack, running
 from tests.storage import storage_at
 
@@ -88,8 +89,19 @@ async def app(anyio_backend: str, azurite: Azurite) -> AsyncIterator[Stack]:
     forwarded = sum(event.record.outcome is not Outcome.REJECTED for event in events)
     with Simulator.start() as simulator:
         async with running(azurite, simulator, PREFIX, document(simulator)) as stack:
+            await set_budgets(stack)
             await stack.usage_when(lambda report: report["total"]["calls"] == forwarded, start=f"{now.year - 1}-01-01")
             yield stack
+
+
+async def set_budgets(stack: Stack) -> None:
+    headers = {"authorization": f"Bearer {ADMIN_KEY}"}
+    async with httpx.AsyncClient(base_url=stack.host.base_url, headers=headers) as http:
+        for client_id, limits in BUDGETS.items():
+            known = await http.get(f"/manage/clients/{client_id}")
+            client = known.json()["client"] if known.is_success else {}
+            put = await http.put(f"/manage/clients/{client_id}", json=client | {"limits": limits})
+            put.raise_for_status()
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,12 @@ from devtools.simulator import Simulator
 from shared.core.events import Body, Closed
 from tests.stack import CLIENTS, upstream_of
 
-PRICES = (("gpt-4o", 2.5, 10), ("gpt-4o-mini", 0.15, 0.6), ("gpt-5", 1.25, 10), ("text-embedding-3-small", 0.02, 0))
-"""For a million tokens in and out. o4-mini has none: its calls are unpriced."""
+BUDGETS = {
+    "team-a": {"money_per_month": 500},
+    "support-copilot": {"money_per_month": 0.01},
+    "contract-review": {"tokens_per_month": 50_000_000},
+}
+"""Of some clients: one of them is used up."""
 
 ATTACK = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>"
 FORMULA = '=HYPERLINK("http://example.com","click")'
@@ -34,7 +38,7 @@ def chromium() -> str:
 
 
 def document(simulator: Simulator) -> dict[str, Any]:
-    """The deployments of the demo's models, and prices."""
+    """The deployments of the demo's models. Their prices are those that are shipped, which acme-legal is not among."""
     return {
         "deployments": [
             {"name": deployment, "model": name, "upstream": "simulator", "priority": priority}
@@ -42,9 +46,6 @@ def document(simulator: Simulator) -> dict[str, Any]:
             for priority, deployment in enumerate(model.deployments)
         ],
         "upstreams": [upstream_of(simulator, "simulator", "openai")],
-        "prices": [
-            {"model": name, "since": "2020-01-01", "input": input_, "output": output} for name, input_, output in PRICES
-        ],
     }
 
 

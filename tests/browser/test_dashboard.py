@@ -8,10 +8,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.browser.conftest import Tab
-from tests.browser.given import ATTACK, FORMULA
+from tests.browser.given import ATTACK, BUDGETS, FORMULA
 from tests.stack import ADMIN_KEY, APP, Stack
 
 AXE = APP / "node_modules" / "axe-core" / "axe.min.js"
@@ -30,7 +31,9 @@ def thirty_days() -> dict[str, str]:
 
 
 def money(cost: str) -> str:
-    return f"${Decimal(cost):,.2f}"
+    """As the page writes it: to the cent, or what is less with two digits."""
+    amount = Decimal(cost)
+    return f"${amount:,.2f}" if not 0 < amount < Decimal("0.01") else f"${round(amount, 1 - amount.adjusted()):f}"
 
 
 async def usage(app: Stack, key: str = ADMIN_KEY, **parameters: str) -> dict[str, Any]:
@@ -150,6 +153,20 @@ async def test_one_drills_down_from_a_client_to_what_was_said(tab: Tab) -> None:
     await tab.page.keyboard.press("Escape")
     await tab.page.locator("#call").wait_for(state="hidden")
     assert "call=" not in tab.page.url
+
+
+async def test_budgets_show_what_is_used_and_what_will_not_last(tab: Tab, app: Stack) -> None:
+    async with httpx.AsyncClient(base_url=app.host.base_url, headers={"api-key": ADMIN_KEY}) as http:
+        told = {budget["client_id"]: budget for budget in (await http.get("/usage/budgets")).json()["data"]}
+    assert set(told) == set(BUDGETS)
+    await tab.open()
+    await tab.until("document.querySelectorAll('.budget').length > 0")
+    shown = {text.split("\n")[0]: text for text in await tab.page.locator(".budget").all_inner_texts()}
+    assert set(shown) == set(BUDGETS)
+    assert f"{money(told['team-a']['used'])} of $500.00" in shown["team-a"]
+    assert f"{told['support-copilot']['used_share']:.1%}" in shown["support-copilot"].replace(",", "")
+    assert "Used up" in shown["support-copilot"]
+    assert "The month comes to" in shown["contract-review"]
 
 
 async def test_more_calls_follow_page_by_page_without_repetition(tab: Tab, app: Stack) -> None:
@@ -314,3 +331,14 @@ async def test_the_policy_is_kept_by_the_browser(tab: Tab) -> None:
     await tab.page.evaluate("try { document.body.innerHTML = '<b>no</b>' } catch { }")
     assert await tab.page.evaluate("breaches.splice(0)") == ["require-trusted-types-for"]
     tab.errors.clear()
+
+
+async def test_deployments_show_how_they_are(tab: Tab, app: Stack) -> None:
+    """The last one here: its call is counted."""
+    said = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]}
+    async with httpx.AsyncClient(base_url=app.host.base_url, headers={"api-key": app.key("team-b")}) as http:
+        (await http.post("/v1/chat/completions", json=said)).raise_for_status()
+    await tab.open()
+    await tab.until("document.querySelectorAll('#health tbody tr').length > 0")
+    states = {row[0]: row[3] for row in await tab.rows("health")}
+    assert (states["gpt-4o-eastus2"], states["gpt-5-sweden"]) == ("In use", "Not asked yet")
