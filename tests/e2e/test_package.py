@@ -22,6 +22,10 @@ OF_THE_HOST = ("croniter", "dateutil")
 """What the dev host needs for its timers, and the app does not; the host in Azure brings its own."""
 
 
+WRITES_BYTECODE = {"PYTHONDONTWRITEBYTECODE": ""}
+"""Only what is imported is compiled, and that once."""
+
+
 def uv(*arguments: str) -> None:
     command = shutil.which("uv") or str(APP / ".local" / "tools" / "bin" / "uv")
     subprocess.run([command, *arguments], check=True, capture_output=True, timeout=300)
@@ -59,7 +63,7 @@ def tools(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Tools:
 
 
 def test_the_package_imports_with_nothing_but_its_requirements(python: Path, unpacked: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | WRITES_BYTECODE
     done = subprocess.run(
         [
             python,
@@ -84,7 +88,7 @@ async def test_the_package_does_the_main_job(
     """A call is answered, recorded by the queue's trigger, and rolled up by the timer's, all by the package's own code."""
     assert not (tools.folder / "shared").exists()
     async with (
-        running(azurite, simulator, prefix, app=unpacked, tools=tools, PYTHONPATH="") as stack,
+        running(azurite, simulator, prefix, app=unpacked, tools=tools, PYTHONPATH="", **WRITES_BYTECODE) as stack,
         openai.AsyncOpenAI(api_key=stack.key(), base_url=f"{stack.host.base_url}/v1", max_retries=0) as client,
     ):
         answer = await client.chat.completions.with_raw_response.create(
