@@ -14,29 +14,35 @@ COMMANDS = [command for page in PAGES for command in commands(page)]
 ALL_PAGES = [pytest.param(page, id=page.name) for page in PAGES]
 
 
-def ways(command: Command) -> list[str]:
-    """The ways in which it is known to work: one, if all is well."""
-    return [words for words in (*RUN_HERE, *RUN_BY, *NEEDS_AZURE, *IS_SAID) if command.starts_with(words)]
-
-
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.text[:60])
 def test_how_each_command_is_known_to_work_is_said_once(command: Command) -> None:
-    assert len(ways(command)) == 1, f"{command.page.name}: {command.text}"
+    assert len(command.ways) == 1, f"{command.page.name}: {command.text}"
 
 
 def test_nothing_is_said_that_no_document_has() -> None:
-    used = {words for command in COMMANDS for words in ways(command)}
+    used = {words for command in COMMANDS for words in command.ways}
     assert used == {*RUN_HERE, *RUN_BY, *NEEDS_AZURE, *IS_SAID}
 
 
 def test_a_command_that_nobody_runs_is_noticed() -> None:
-    assert ways(Command(PAGES[0], "make coffee")) == []
-    assert ways(Command(PAGES[0], "azdo up")) == []
+    assert Command(PAGES[0], "make coffee").ways == []
+    assert Command(PAGES[0], "azdo up").ways == []
+
+
+@pytest.mark.parametrize("page", ALL_PAGES)
+def test_no_command_stands_where_it_is_not_seen(page: Path) -> None:
+    """What is to be typed stands in a `sh` block."""
+    programs = {words.split()[0] for words in (*RUN_HERE, *RUN_BY, *NEEDS_AZURE)}
+    lines = [line for block in blocks(page, "") for line in block.splitlines()]
+    assert [line for line in lines if line.split()[:1] and line.split()[0] in programs] == []
 
 
 def test_what_another_test_runs_is_what_make_starts() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for words, test in RUN_BY.items():
+        if not words.startswith("make "):
+            assert f'"{words.split()[-1]}"' in (ROOT / "tests" / test).read_text(), words
+            continue
         target = words.removeprefix("make ")
         recipe = re.search(rf"^{target}: .*\n((?:\t.*\n)+)", makefile, re.MULTILINE)
         assert recipe, words

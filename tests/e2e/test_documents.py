@@ -29,11 +29,12 @@ async def documented(anyio_backend: str, azurite: Azurite, simulator: Simulator)
         yield stack
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where somebody types: the checkout, as far as commands look at it."""
-    (tmp_path / "queries").symlink_to(ROOT / "queries")
-    return tmp_path
+    folder = tmp_path_factory.mktemp("checkout")
+    (folder / "queries").symlink_to(ROOT / "queries")
+    return folder
 
 
 @pytest.fixture
