@@ -17,8 +17,8 @@ run: install ## Start the gateway and all it needs; Ctrl-C stops everything
 kql: install ## Ask the archive in KQL: a prompt, or QUERY='Calls | count'
 	@$(PYTHON) -m devtools.kql $(if $(QUERY),--query "$$QUERY")
 
-chaos: install ## Kill, stop and double everything under load, then compare all accounts. CALLS=500 SEED=7 FAULTS=30 TRANSPORT=event-hubs
-	@$(PYTHON) -m devtools.chaos $(if $(CALLS),--calls $(CALLS)) $(if $(SEED),--seed $(SEED)) $(if $(FAULTS),--faults $(FAULTS)) $(if $(TRANSPORT),--transport $(TRANSPORT))
+chaos: install ## Kill, stop and double everything under load, then compare all accounts. CALLS=500 SEED=7 FAULTS=30 OUTAGE=60 TRANSPORT=event-hubs
+	@$(PYTHON) -m devtools.chaos $(if $(CALLS),--calls $(CALLS)) $(if $(SEED),--seed $(SEED)) $(if $(FAULTS),--faults $(FAULTS)) $(if $(OUTAGE),--outage $(OUTAGE)) $(if $(TRANSPORT),--transport $(TRANSPORT))
 
 bench: install ## Compare with nginx and a bare host in one run: 4 minutes. PEERS=1 adds LiteLLM and Portkey, CALLS=n
 	@$(PYTHON) -m bench.gateway $(if $(CALLS),--calls $(CALLS)) $(if $(PEERS),--peers)

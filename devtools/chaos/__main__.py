@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from devtools.chaos.plan import Transport
+from devtools.chaos.plan import Transport, outage, plan
 from devtools.chaos.run import Result, run
 
 
@@ -17,6 +17,7 @@ def _table(result: Result) -> Iterator[tuple[str, object, str]]:
     faults = Counter(str(each.kind) for each in result.done)
     yield "faults", faults.total(), _kinds(faults)
     yield "calls", found.told.total(), _kinds(found.told)
+    yield "while storage was away", found.told_meanwhile.total(), _kinds(found.told_meanwhile)
     yield "forwarded calls", found.forwarded, f"{found.asked} requests to upstreams"
     yield "ledger entries", found.outcomes.total(), _kinds(found.outcomes)
     yield "archived objects", found.archived, ""
@@ -38,13 +39,19 @@ def _main() -> int:
     parser.add_argument("--calls", type=int, default=500)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--faults", type=int, help="default: one for each 16 calls; each takes some seconds")
+    parser.add_argument(
+        "--outage", type=float, metavar="S", help="no fault but this: the storage is gone for S seconds"
+    )
     parser.add_argument("--transport", type=Transport, choices=list(Transport), default=Transport.STORAGE_QUEUE)
     parser.add_argument("--log", type=Path, help="where to keep what the host printed")
     given = parser.parse_args()
-    result = asyncio.run(run(given.calls, given.seed, given.transport, given.faults))
+    planned = plan(given.calls, given.seed, given.transport, given.faults)
+    if given.outage:
+        planned = outage(planned, given.outage)
+    result = asyncio.run(run(planned, given.seed, given.transport))
     print(f"chaos: {given.calls} calls, seed {given.seed}, {given.transport}, {result.seconds:.0f} s")
     for name, count, kinds in _table(result):
-        print(f"  {name:<20}{count:>6}  {kinds}")
+        print(f"  {name:<24}{count:>6}  {kinds}")
     for each in result.done if result.comparison.differences else ():
         print(f"    {each.began:%H:%M:%S.%f} to {each.ended:%H:%M:%S.%f}  {each.kind}")
     for difference in result.comparison.differences:

@@ -34,6 +34,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """What came out. Each `lost`, `doubled`, ... is the request ids concerned."""
 
     told: Counter[str]
+    told_meanwhile: Counter[str]
+    """Of those calls, the ones that began while the storage was away."""
     forwarded: int
     asked: int
     """Requests to upstreams: a call may ask several."""
@@ -81,6 +83,7 @@ def compare(told: Iterable[Told], served: Iterable[Entry], kept: Kept, done: Seq
     ]
     return Comparison(
         told=Counter(map(_category, accounts.told.values())),
+        told_meanwhile=Counter(_category(each) for each in accounts.told.values() if _began_in_outage(each, done)),
         forwarded=len(accounts.served),
         asked=sum(map(len, accounts.served.values())),
         outcomes=Counter(str(row.outcome) for row in kept.ledger),
@@ -189,6 +192,10 @@ def _differing_totals(kept: Kept) -> Iterable[str]:
     for name, amount in due.items():
         if kept.usage[name] != amount:
             yield f"usage report: {kept.usage[name]} {name}; the ledger has {amount}"
+
+
+def _began_in_outage(told: Told, done: Sequence[Done]) -> bool:
+    return any(fault.kind in _OUTAGES and fault.began <= told.began <= fault.ended for fault in done)
 
 
 def _category(told: Told) -> str:

@@ -110,6 +110,12 @@ def plan(calls: int, seed: int, transport: Transport, faults: int | None = None)
     )
 
 
+def outage(planned: Plan, seconds: float) -> Plan:
+    """The same calls, and no fault but one: after a tenth of them the storage is gone for so long."""
+    fault = Fault(after=len(planned.calls) // 10, kind=Kind.STORAGE_KILLED, seconds=seconds)
+    return Plan(calls=planned.calls, faults=(fault,))
+
+
 def _faults(chance: random.Random, calls: int, wanted: int, kinds: tuple[Kind, ...]) -> tuple[Fault, ...]:
     count = max(len(kinds), wanted)
     order = [kind for _ in range(-(-count // len(kinds))) for kind in chance.sample(kinds, len(kinds))]

@@ -19,7 +19,7 @@ from devtools.chaos.accounts import Stores
 from devtools.chaos.calls import Teller, Told
 from devtools.chaos.compare import Comparison, compare
 from devtools.chaos.faults import Breaker, Done
-from devtools.chaos.plan import MODELS, RESOURCES, Call, Transport, plan
+from devtools.chaos.plan import MODELS, RESOURCES, Call, Plan, Transport
 from devtools.devhost.client import DevHost
 from devtools.eventhubs import EventHubsServer
 from devtools.simulator import Simulator
@@ -63,9 +63,9 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
     keys: local_config.LocalKeys
 
 
-async def run(calls: int, seed: int, transport: Transport, faults: int | None = None) -> Result:
-    """Carries out the plan of a seed."""
-    planned, began = plan(calls, seed, transport, faults), datetime.now(UTC)
+async def run(planned: Plan, seed: int, transport: Transport) -> Result:
+    """Carries out a plan; `seed` decides how its faults go about it."""
+    began = datetime.now(UTC)
     async with _stack(transport) as stack:
         breaker = Breaker(
             host=stack.host,

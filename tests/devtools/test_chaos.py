@@ -11,7 +11,7 @@ from devtools.chaos.accounts import Archived, Kept
 from devtools.chaos.calls import Told
 from devtools.chaos.compare import Comparison, compare
 from devtools.chaos.faults import Done
-from devtools.chaos.plan import KINDS, Kind, Transport, plan
+from devtools.chaos.plan import KINDS, Fault, Kind, Transport, outage, plan
 from devtools.simulator.account import Entry
 from shared.core import verification
 from shared.core.call_record import Outcome, UsageSource
@@ -57,6 +57,18 @@ def test_the_same_seed_is_the_same_plan_and_every_kind_of_fault_comes_up() -> No
 
 def test_a_run_can_have_as_many_faults_as_are_asked_for() -> None:
     assert len(plan(1000, 7, Transport.EVENT_HUBS, faults=25).faults) == 25
+
+
+def test_an_outage_is_the_same_calls_and_the_storage_gone_once() -> None:
+    planned = plan(100, 7, Transport.STORAGE_QUEUE)
+    fault = Fault(after=10, kind=Kind.STORAGE_KILLED, seconds=60)
+    assert (outage(planned, 60).calls, outage(planned, 60).faults) == (planned.calls, (fault,))
+
+
+def test_what_clients_were_told_while_the_storage_was_away_is_counted_apart() -> None:
+    away = Done(kind=Kind.STORAGE_KILLED, began=NOON, ended=NOON)
+    assert compared(kept(entry_of(RECORD)), done=[away]).told_meanwhile == {"complete": 1}
+    assert compared(kept(entry_of(RECORD)), done=[KILL]).told_meanwhile == {}
 
 
 def test_accounts_that_agree_differ_in_nothing() -> None:

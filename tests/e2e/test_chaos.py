@@ -2,7 +2,7 @@
 
 import pytest
 
-from devtools.chaos.plan import KINDS, Transport
+from devtools.chaos.plan import KINDS, Kind, Transport, outage, plan
 from devtools.chaos.run import run
 
 
@@ -10,7 +10,20 @@ from devtools.chaos.run import run
 @pytest.mark.parametrize("transport", Transport)
 async def test_every_call_is_accounted_for_whatever_is_killed(anyio_backend: str, transport: Transport) -> None:
     """Invariants 2, 3, 4 and 7: told, served and kept agree, and each incomplete entry has a kill that explains it."""
-    result = await run(60, 7, transport)
+    result = await run(plan(60, 7, transport), 7, transport)
     assert {each.kind for each in result.done} == set(KINDS[transport])
     assert result.comparison.forwarded > 15
+    assert result.comparison.differences == (), result.log
+
+
+@pytest.mark.timeout(300)
+async def test_a_storage_account_that_is_gone_for_a_while_leaves_no_call_without_its_account(
+    anyio_backend: str,
+) -> None:
+    """What cannot be recorded meanwhile is refused before any upstream is asked; the rest is recorded when it is back."""
+    transport = Transport.STORAGE_QUEUE
+    result = await run(outage(plan(40, 7, transport), 4), 7, transport)
+    assert [each.kind for each in result.done] == [Kind.STORAGE_KILLED]
+    assert result.comparison.told_meanwhile.total() > 0
+    assert result.comparison.told.total() == 40
     assert result.comparison.differences == (), result.log
