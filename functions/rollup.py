@@ -27,6 +27,7 @@ async def roll_up_usage(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the
         "drain outboxes": recorder.drain(),
         "meter": _meter(parts),
         "roll up": _count(parts),
+        "settle budgets": _settle(parts),
         "chain hours": chain_hours(parts.ledger, parts.chains, now=wiring.now()),
         "sweep limits": parts.limits_table.sweep(wiring.now()),
     }
@@ -45,6 +46,11 @@ async def roll_up_usage(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the
 async def _meter(parts: Services) -> None:
     if parts.configuration is not None:  # else nobody knows where upstreams are; the next step says so
         await parts.metering.run(parts.configuration, wiring.now())
+
+
+async def _settle(parts: Services) -> None:
+    if parts.configuration is not None:
+        await parts.budgeting.run(parts.configuration)
 
 
 async def _count(parts: Services) -> None:

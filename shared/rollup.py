@@ -58,11 +58,12 @@ async def add_up_marked(ledger: Ledger, usage: UsageTable) -> None:
 
 
 async def _done(ledger: Ledger, dirty: Dirty, *, is_final: bool) -> None:
-    """The period is counted. Where its mark was set again meanwhile it stays, and the next run counts it."""
-    if around := period_around(dirty.period):
-        await ledger.mark_dirty(around)
+    """The period is counted, and the one around it has to be. Where its mark was set again meanwhile it stays, and the next
+    run counts it."""
     if is_final:
         await ledger.clear_dirty(dirty)
+    elif around := period_around(dirty.period):
+        await ledger.mark_dirty(around)
 
 
 class _Hour(msgspec.Struct, frozen=True):

@@ -24,6 +24,7 @@ from azure.storage.queue.aio import QueueServiceClient
 
 from shared import storage
 from shared.attempting import Attempting
+from shared.budgeting import Budgeting
 from shared.call_search import CallSearch
 from shared.chains import Chains
 from shared.clients import ClientTable, Directory
@@ -125,6 +126,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     recorder: Recorder
     ledger: Ledger
     metering: Metering
+    budgeting: Budgeting
     usage: UsageTable
     chains: Chains
     calls: CallSearch
@@ -244,6 +246,13 @@ async def _make() -> Services:
         recorder=msgspec.structs.replace(stores.recorder, telemetry=telemetry),
         ledger=stores.ledger,
         metering=Metering(upstreams=upstreams, credentials=credentials, deferred=stores.deferred, ledger=stores.ledger),
+        budgeting=Budgeting(
+            usage=stores.usage,
+            limits=limits,
+            alerts=tables.get_table_client(f"{settings.prefix}Limits"),
+            upstreams=upstreams,
+            now=now,
+        ),
         usage=stores.usage,
         chains=stores.chains,
         calls=CallSearch(tables.get_table_client(f"{settings.prefix}Ledger")),

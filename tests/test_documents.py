@@ -65,7 +65,7 @@ def test_what_is_named_in_passing_exists(page: Path) -> None:
 @pytest.mark.parametrize("page", ALL_PAGES)
 def test_what_is_shown_as_configuration_is_one(page: Path) -> None:
     for text in blocks(page, "toml"):
-        parse(text, dict.fromkeys(re.findall(r"\$(\w+)", text), "a-secret"))
+        parse(text, dict.fromkeys(re.findall(r"\$(\w+)", text), "https://example.com/a-secret"))
 
 
 @pytest.mark.parametrize("page", ALL_PAGES)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from devtools import launch
 from devtools.cli.output import CommandError
-from devtools.run import RUN_INFO
+from devtools.run import APP_DEFAULTS, RUN_INFO
 from shared import wiring
 from shared.core.errors import NotReady
 from shared.settings import SettingsInvalid
@@ -35,6 +35,7 @@ def _environ() -> dict[str, str]:
     named = any(settings.get(name) for name in ("AzureWebJobsStorage", "AzureWebJobsStorage__accountName"))
     if not named and RUN_INFO.exists():
         settings["AzureWebJobsStorage"] = json.loads(RUN_INFO.read_bytes())["storage_connection_string"]
+        settings = {"TOLLGATE_CONFIG": APP_DEFAULTS["TOLLGATE_CONFIG"], **settings}
     return settings
 
 

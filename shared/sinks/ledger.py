@@ -4,8 +4,8 @@
     2026112109      <call id>   the UsageEntry of a call opened in that UTC hour
     dirty           2026112109  entries of that hour came or changed since it was last counted
     dirty           chain-2026112109    ... since they were last chained (shared/chains.py)
-    dirty-day       20261121    usage of an hour of that day changed since the day was last added up
-    dirty-month     202611      likewise of a day of that month
+    dirty           day-20261121    usage of an hour of that day changed since the day was last added up
+    dirty           month-202611    likewise of a day of that month
 
 Rule: an entry is merged, never replaced, so opened and closed may come in any order and any number of times. The mark is
 set after the entries are in: whoever finds an hour unmarked finds its usage whole.
@@ -26,11 +26,12 @@ from shared.core.call_ids import hour_of
 from shared.core.call_record import Outcome, UsageSource
 from shared.core.deferred import LateUsage
 from shared.core.events import Closed, Record
-from shared.core.ledger import Span, UsageEntry, entry_of
+from shared.core.ledger import Span, UsageEntry, entry_of, period_around
 from shared.table_wire import OVERTAKEN, TRANSACTION_LIMIT, Change, Reader, columns_of, quoted, submit
 from shared.tables import Entity, create_if_missing, properties_of
 
-_DIRTY = {Span.HOUR: "dirty", Span.DAY: "dirty-day", Span.MONTH: "dirty-month"}
+_DIRTY = "dirty"
+_PREFIX = {Span.HOUR: "", Span.DAY: "day-", Span.MONTH: "month-"}
 _UNCHAINED = "chain-"
 _entries: Reader[UsageEntry] = Reader(
     columns_of(UsageEntry), partial(msgspec.convert, type=UsageEntry, from_attributes=True)
@@ -130,29 +131,32 @@ class Ledger:
 
     async def dirty(self, span: Span) -> list[Dirty]:
         """The periods of that length that wait to be counted, oldest first."""
-        return await self._marks(_DIRTY[span], "RowKey lt @chain", "")
+        return await self._marks(_PREFIX[span])
 
     async def unchained(self) -> list[Dirty]:
         """The hours that were counted and wait to be chained, oldest first."""
-        return await self._marks(_DIRTY[Span.HOUR], "RowKey ge @chain", _UNCHAINED)
+        return await self._marks(_UNCHAINED)
 
-    async def _marks(self, partition: str, which: str, before: str) -> list[Dirty]:
-        parameters = {"partition": partition, "chain": _UNCHAINED}
-        query = self._table.query_entities(f"PartitionKey eq @partition and {which}", parameters=parameters)
-        return [Dirty(entity["RowKey"].removeprefix(before), str(entity.metadata["etag"])) async for entity in query]
+    async def _marks(self, prefix: str) -> list[Dirty]:
+        parameters = {"dirty": _DIRTY, "first": f"{prefix}0", "end": f"{prefix}:"}  # a colon comes after the digits
+        query = self._table.query_entities(
+            "PartitionKey eq @dirty and RowKey ge @first and RowKey lt @end", parameters=parameters
+        )
+        return [Dirty(entity["RowKey"].removeprefix(prefix), str(entity.metadata["etag"])) async for entity in query]
 
     async def clear_dirty(self, dirty: Dirty) -> bool:
-        """Takes the mark away; an hour is then to be chained. False where the period was marked again, or cleared by another,
-        since `dirty` was read."""
-        mark = _mark(dirty.period)
-        if len(dirty.period) != Span.HOUR.value:
-            return await self._clear(mark, dirty.etag)
-        unchained: Entity = {**mark, "RowKey": _UNCHAINED + dirty.period}
-        return await self._clear(mark, dirty.etag, Change("PUT", unchained))
+        """Takes the mark away and, in the same transaction, marks the period around it; an hour is then also to be chained.
+        False where the period was marked again, or cleared by another, since `dirty` was read: then nothing is marked."""
+        marks = []
+        if around := period_around(dirty.period):
+            marks.append(_mark(around))
+        if len(dirty.period) == Span.HOUR.value:
+            marks.append(_unchained(dirty.period))
+        return await self._clear(_mark(dirty.period), dirty.etag, *(Change("PUT", mark) for mark in marks))
 
     async def clear_unchained(self, hour: Dirty) -> bool:
         """Takes that mark away. False as `clear_dirty` says."""
-        return await self._clear({**_mark(hour.period), "RowKey": _UNCHAINED + hour.period}, hour.etag)
+        return await self._clear(_unchained(hour.period), hour.etag)
 
     async def _clear(self, mark: Entity, etag: str, *beside: Change) -> bool:
         try:
@@ -176,4 +180,8 @@ def _entity(entry: UsageEntry) -> Entity:
 
 
 def _mark(period: str) -> Entity:
-    return {"PartitionKey": _DIRTY[Span(len(period))], "RowKey": period}
+    return {"PartitionKey": _DIRTY, "RowKey": _PREFIX[Span(len(period))] + period}
+
+
+def _unchained(hour: str) -> Entity:
+    return {"PartitionKey": _DIRTY, "RowKey": _UNCHAINED + hour}
