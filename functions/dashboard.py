@@ -101,9 +101,9 @@ async def _session(asked: Asked) -> Response:
 async def _overview(asked: Asked) -> Response:
     asked.parameters.only(*PARAMETERS)
     overview = Overview(parse_query(asked.parameters, wiring.now(), asked.client_id))
-    watermark = await asked.parts.usage.watermark()  # before the rows: they hold at least what it says
+    watermark = await asked.parts.usage_rows.watermark()  # before the rows: they hold at least what it says
     rows = 0
-    async for row in rows_of(asked.parts.usage, overview.query):
+    async for row in rows_of(asked.parts.usage_rows, overview.query):
         overview.add(row)
         rows += 1
         if rows % _ROWS_AT_A_TIME == 0:

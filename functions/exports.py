@@ -85,7 +85,9 @@ def _focus(asked: Asked) -> Export:
 
 def _focus_export(parts: Services, start: datetime, client_id: str | None = None) -> Export:
     month = facts_of(parts.configuration, start, parts.settings.prefix)
-    return Export(name=f"focus/{start:%Y-%m}.csv", content_type=_CSV, lines=focus_lines(parts.usage, month, client_id))
+    return Export(
+        name=f"focus/{start:%Y-%m}.csv", content_type=_CSV, lines=focus_lines(parts.usage_rows, month, client_id)
+    )
 
 
 _KINDS = {"ledger": _ledger, "evaluation": _evaluation, "focus": _focus}

@@ -33,7 +33,7 @@ async def _answer(request: Asked) -> Response:
     path = (found["rest"] if found and found["rest"] else b"").decode("latin-1").rstrip("/")
     asked = parse(path, request.parameters, wiring.now(), request.client_id)
     buckets = Buckets(asked, request.parts.currency)
-    async for row in rows_of(request.parts.usage, asked.query):
+    async for row in rows_of(request.parts.usage_rows, asked.query):
         buckets.add(row)
     headers = (("content-type", "application/json"),)
     return AnswerResponse(Answer(status=200, headers=headers, body=encode(buckets.page())))

@@ -32,7 +32,7 @@ async def usage(req: Request) -> Response:
 async def _report(asked: Asked) -> Response:
     asked.parameters.only(*PARAMETERS)
     query = parse_query(asked.parameters, wiring.now(), asked.client_id)
-    source = asked.parts.usage
+    source = asked.parts.usage_rows
     watermark = await source.watermark()  # before the rows: they hold at least what it says
     report = Report(query)
     async for row in rows_of(source, query):
@@ -69,6 +69,6 @@ async def _reconciliation(asked: Asked) -> Response:
     theirs = reconciling.read(b"".join([chunk async for chunk in asked.request.chunks()]))
     ours = reconciling.Ours(theirs, asked.parts.configuration)
     first, last = (f"{day:%Y%m%d}" for day in (theirs.days[0], theirs.days[-1] + timedelta(days=1)))
-    async for row in asked.parts.usage.rows(Span.DAY, first, last, None):
+    async for row in asked.parts.usage_rows.rows(Span.DAY, first, last, None):
         ours.add(row)
     return json_response(reconciling.reconcile(theirs, ours.tokens, tolerance))

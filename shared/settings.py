@@ -69,6 +69,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     kusto_uri: str
     kusto_database: str
     kusto_managed: bool
+    usage_from_kusto: bool
     otlp_endpoint: str
     application_insights: str
     application_insights_identity: str
@@ -173,6 +174,7 @@ SETTINGS = (
     Setting("TOLLGATE_KUSTO_URI", "kusto_uri", "", _kusto_uri, "Azure Data Explorer cluster that calls are ingested into, such as https://name.region.kusto.windows.net. Empty: none."),
     Setting("TOLLGATE_KUSTO_DATABASE", "kusto_database", "tollgate", str, "The cluster's database, where queries/tables.kql, views.kql and functions.kql were run."),
     Setting("TOLLGATE_KUSTO_INGESTION", "kusto_managed", "queued", _choice(queued=False, managed=True), "queued: in batches, within minutes; managed: streamed, within seconds, where the cluster allows it."),
+    Setting("TOLLGATE_USAGE_FROM", "usage_from_kusto", "table", _choice(**{"table": False, "data-explorer": True}), "Where usage is read from: table, or data-explorer where one machine cannot roll up what is recorded."),
     Setting("OTEL_EXPORTER_OTLP_ENDPOINT", "otlp_endpoint", "", str, "OpenTelemetry collector that traces and metrics go to, by HTTP, such as http://collector:4318. Empty: none. The SDK's other OTEL_ settings hold too."),
     Setting("APPLICATIONINSIGHTS_CONNECTION_STRING", "application_insights", "", str, "Application Insights that traces and metrics go to. Empty: none."),
     Setting("APPLICATIONINSIGHTS_AUTHENTICATION_STRING", "application_insights_identity", "", str, "`Authorization=AAD`, with `;ClientId=` of a user-assigned one: the app's identity signs in to Application Insights. Empty: the connection string's key does."),

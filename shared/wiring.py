@@ -32,6 +32,7 @@ from shared.configuration_source import ConfigurationSource, origin_of
 from shared.core import keys
 from shared.core.configuration import Configuration, Document
 from shared.core.errors import NotReady
+from shared.core.prices import PriceSheet
 from shared.credentials import Credentials, app_identity
 from shared.deferred_usage import DeferredUsage
 from shared.entra import EntraTokens
@@ -58,6 +59,7 @@ from shared.telemetry import OFF, Telemetry, exporters_of
 from shared.transports import Transport
 from shared.transports.storage_queue import StorageQueue
 from shared.upstream import Upstreams
+from shared.usage_rows import UsageSource
 from shared.usage_table import UsageTable
 
 _log = logging.getLogger(__name__)
@@ -128,6 +130,8 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     metering: Metering
     budgeting: Budgeting
     usage: UsageTable
+    usage_rows: UsageSource
+    """Where usage is read from."""
     chains: Chains
     calls: CallSearch
     exports: ExportStore
@@ -254,6 +258,7 @@ async def _make() -> Services:
             now=now,
         ),
         usage=stores.usage,
+        usage_rows=_usage_source(settings, directory, stores.usage),
         chains=stores.chains,
         calls=CallSearch(tables.get_table_client(f"{settings.prefix}Ledger")),
         exports=exports,
@@ -341,6 +346,22 @@ def _transport(settings: Settings, queues: QueueServiceClient) -> Transport:
             )
         )
     return EventHubs(client, settings.event_hub_message_bytes)
+
+
+def _usage_source(settings: Settings, directory: Directory, table: UsageTable) -> UsageSource:
+    if not settings.usage_from_kusto:
+        return table
+    if not settings.kusto_uri:
+        raise SettingsInvalid(
+            ("TOLLGATE_USAGE_FROM is data-explorer, and TOLLGATE_KUSTO_URI is not set: add the cluster",)
+        )
+    from shared.usage_explorer import UsageExplorer  # half a second that others need not spend
+
+    return UsageExplorer(
+        settings.kusto_uri,
+        settings.kusto_database,
+        lambda: directory.current.prices if directory.current else PriceSheet(),
+    )
 
 
 def _telemetry(settings: Settings, directory: Directory) -> Telemetry:

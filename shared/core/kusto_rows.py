@@ -58,6 +58,10 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     model_asked: str
     model_name: str
     """The model that served; the one asked for where nobody said."""
+    model_served: str | None
+    """The model that served, where somebody said."""
+    tier: str | None
+    """What the price depends on besides the model: `batch`, `priority`, `hd/1024x1024`."""
     deployment_name: str | None
     upstream: str | None
     region: str | None

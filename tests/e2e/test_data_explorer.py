@@ -37,6 +37,8 @@ async def test_calls_reach_data_explorer_also_those_made_while_it_was_away(
                 await ask(client, "once it was back", stream=False)
             await asyncio.wait_for(kusto.stored("CallRecords", 2), 60)
             report = await stack.usage_when(lambda report: report["total"]["completed"] == 2)
+        async with running(azurite, simulator, prefix, **settings, TOLLGATE_USAGE_FROM="data-explorer") as reader:
+            assert (await reader.usage())["total"] == report["total"], "it does not matter where usage is read from"
         rows = kusto.query(
             "Calls | project OpenedAt, Asked = tostring(RequestMessages[0].content) | order by OpenedAt asc"
         )
