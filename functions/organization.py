@@ -32,7 +32,7 @@ async def _answer(request: Asked) -> Response:
     found = _PATH.fullmatch(request.request.path.encode("latin-1"))
     path = (found["rest"] if found and found["rest"] else b"").decode("latin-1").rstrip("/")
     asked = parse(path, request.parameters, wiring.now(), request.client_id)
-    buckets = Buckets(asked, request.parts.currency)
+    buckets = Buckets(asked, request.parts.prices)
     async for row in rows_of(request.parts.usage_rows, asked.query):
         buckets.add(row)
     headers = (("content-type", "application/json"),)

@@ -13,7 +13,6 @@ from shared.core.authorization import check_network
 from shared.core.calls import InboundRequest
 from shared.core.errors import GatewayError, MethodNotAllowed, NotReady, PermissionDenied
 from shared.core.parameters import Parameters
-from shared.core.prices import PriceSheet
 from shared.wiring import Services
 
 
@@ -25,11 +24,6 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     parameters: Parameters
     client_id: str | None
     """Whose usage and calls may be seen; None: everyone's."""
-
-    @property
-    def prices(self) -> PriceSheet:
-        """The prices in force, and the currency of all money; empty where the configuration is invalid."""
-        return self.parts.configuration.prices if self.parts.configuration else PriceSheet()
 
     def only_admin(self) -> None:
         """Raises PermissionDenied for all others."""

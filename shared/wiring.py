@@ -147,6 +147,11 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
         return self.directory.current
 
     @property
+    def prices(self) -> PriceSheet:
+        """Those in force; none while there is no configuration."""
+        return self.configuration.prices if self.configuration else PriceSheet()
+
+    @property
     def currency(self) -> str:
         """Of all money."""
         return self.configuration.document.currency if self.configuration else Document().currency

@@ -11,13 +11,16 @@ https://platform.openai.com/docs/api-reference/usage
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import msgspec
 
+from shared.core.charges import Charge, charges_of
 from shared.core.errors import BadRequest, NotFound
 from shared.core.ledger import UsageHour
 from shared.core.parameters import Parameters
+from shared.core.prices import PriceSheet
 from shared.core.usage_report import Figures, UsageQuery, beginning_of
 
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
@@ -130,6 +133,11 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     query: UsageQuery
     """The rows to read."""
 
+    @property
+    def is_itemised(self) -> bool:
+        """Whether line items are asked for."""
+        return "line_item" in (*self.group_by, *(group for group, _ in self.filters))
+
 
 class Bucket(msgspec.Struct, frozen=True, kw_only=True):
     """What was used in a span; instants are Unix seconds."""
@@ -223,21 +231,23 @@ def _filters(parameters: Parameters) -> Iterator[tuple[str, tuple[str, ...]]]:
 class Buckets:
     """Adds up rows as a request asks, one by one."""
 
-    def __init__(self, asked: Asked, currency: str) -> None:
+    def __init__(self, asked: Asked, prices: PriceSheet) -> None:
         self._asked = asked
-        self._currency = currency
-        self._sums: dict[datetime, dict[tuple[str | None, ...], Figures]] = defaultdict(lambda: defaultdict(Figures))
+        self._prices = prices
+        self._sums: dict[datetime, dict[tuple[str | None, ...], _Sum]] = defaultdict(lambda: defaultdict(_Sum))
 
     def add(self, row: UsageHour) -> None:
         """Counts a row, where the request is about it."""
         asked = self._asked
         if not _is_of(asked.endpoint, row) or not asked.query.takes(row.key):
             return
-        told = _told(row)
+        charges: list[Charge | None] = [None] if not asked.is_itemised else [*charges_of(self._prices, row)]
         asked_for = {"model": row.key.model}  # a model is meant by its own name, and by the one that was asked for
-        if all(told.get(group) in values or asked_for.get(group) in values for group, values in asked.filters):
-            group = tuple(told.get(name) for name in asked.group_by)
-            self._sums[beginning_of(row.hour)][group].add(row)
+        for charge in charges:
+            told = _told(row, charge)
+            if all(told.get(group) in values or asked_for.get(group) in values for group, values in asked.filters):
+                group = tuple(told.get(name) for name in asked.group_by)
+                self._sums[beginning_of(row.hour)][group].add(row, charge)
 
     def page(self) -> Page:
         """The answer."""
@@ -258,18 +268,47 @@ class Buckets:
             next_page=asked.next_page,
         )
 
-    def _result(self, group: tuple[str | None, ...], figures: Figures) -> dict[str, Any]:
+    def _result(self, group: tuple[str | None, ...], sums: "_Sum") -> dict[str, Any]:
         asked = self._asked
         told = dict(zip(asked.group_by, group, strict=True))
         if "batch" in told:
             told["batch"] = told["batch"] == "true"  # type: ignore[assignment]
         result = {"object": asked.endpoint.result, **dict.fromkeys(asked.endpoint.groups), **told}
         if asked.endpoint is COSTS:
-            return result | {"amount": {"value": figures.cost, "currency": self._currency.lower()}}
+            amount = {"value": sums.cost, "currency": self._prices.currency.lower()}
+            return result | {"amount": amount, "quantity": sums.quantity, "quantity_unit": sums.unit}
+        counters = sums.figures.counters
         return result | {
-            name: round(figures.counters[counter] / 1000) if counter == "audio_ms" else figures.counters[counter]
+            name: round(counters[counter] / 1000) if counter == "audio_ms" else counters[counter]
             for name, counter in asked.endpoint.figures.items()
         }
+
+
+class _Sum:
+    """What one result adds up to, so far."""
+
+    def __init__(self) -> None:
+        self.figures = Figures()
+        self.cost: Decimal | None = None
+        """None: nothing of it has a price."""
+        self.quantity: Decimal | None = None
+        """Of line items only."""
+        self.unit: str | None = None
+
+    def add(self, row: UsageHour, charge: Charge | None) -> None:
+        if charge is None:
+            self.figures.add(row)
+            if row.cost or not row.unpriced_calls:
+                self.cost = (self.cost or Decimal(0)) + row.cost
+            return
+        self.quantity = (self.quantity or Decimal(0)) + charge.quantity
+        self.unit = _UNITS.get(charge.unit)
+        if charge.unit_price is not None:
+            self.cost = (self.cost or Decimal(0)) + charge.cost
+
+
+_UNITS = {"Tokens": "tokens", "Seconds": "duration_seconds", "Images": "images", "Characters": "characters"}
+"""OpenAI's words; calls and shares have none."""
 
 
 def _is_of(endpoint: Endpoint, row: UsageHour) -> bool:
@@ -284,8 +323,8 @@ def _is_of(endpoint: Endpoint, row: UsageHour) -> bool:
     )
 
 
-def _told(row: UsageHour) -> dict[str, str | None]:
-    """What a row says of the groups of this API; nothing of users and keys."""
+def _told(row: UsageHour, charge: Charge | None) -> dict[str, str | None]:
+    """What a row, or a charge of it, says of the groups of this API; nothing of users and keys."""
     key = row.key
     model = key.model_served or key.model
     _quality, _, size = key.tier.rpartition("/")
@@ -296,7 +335,7 @@ def _told(row: UsageHour) -> dict[str, str | None]:
         "service_tier": key.tier or "default",
         "size": size or None,
         "source": _SOURCES.get(key.operation),
-        "line_item": model,
+        "line_item": f"{model}, {charge.measure}{'_tokens' if charge.unit == 'Tokens' else ''}" if charge else None,
     }
 
 

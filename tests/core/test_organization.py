@@ -13,6 +13,7 @@ from shared.core.ledger import Span, UsageHour, UsageKey
 from shared.core.operations import CATALOGUE
 from shared.core.organization import ENDPOINTS, Buckets, Page, encode, parse
 from shared.core.parameters import Parameters
+from shared.core.prices import NO_PRICES, Price, sheet_of
 from shared.core.usage_report import Part, parts_of
 
 NOW = datetime(2026, 11, 21, 12, 34, 56, tzinfo=UTC)
@@ -20,6 +21,9 @@ DAY = int(datetime(2026, 11, 21, tzinfo=UTC).timestamp())
 KEY = UsageKey(
     client_id="blue", cost_center="cc", operation="chat.completions", model="m", model_served="m-1", deployment="d"
 )
+
+
+PRICES = sheet_of((Price(model="m-1", input=Decimal("2"), output=Decimal("10")),), NO_PRICES, "EUR")
 
 
 def row(hour: str = "20261121", *, calls: int = 1, tokens: int = 10, cost: str = "0.5", **fields: Any) -> UsageHour:
@@ -37,7 +41,7 @@ def row(hour: str = "20261121", *, calls: int = 1, tokens: int = 10, cost: str =
 
 def answered(path: str, rows: list[UsageHour], owner: str | None = None, **parameters: Any) -> Page:
     query = Parameters.of(urlencode({"start_time": DAY, **parameters}, doseq=True))
-    buckets = Buckets(parse(path, query, NOW, owner), "EUR")
+    buckets = Buckets(parse(path, query, NOW, owner), PRICES)
     for each in rows:
         buckets.add(each)
     return buckets.page()
@@ -135,6 +139,26 @@ def test_costs_are_numbers_in_the_currency() -> None:
         ("blue", {"value": 4.5, "currency": "eur"}),
         ("red", {"value": 0.5, "currency": "eur"}),
     ]
+
+
+def test_line_items_are_classes_of_tokens_with_their_quantity_and_what_has_no_price_has_no_amount() -> None:
+    """Guards that unpriced usage is visible."""
+    rows = [
+        row(tokens=1_000_000, cost="7", cached_input_tokens=250_000),
+        row(tokens=40, cost="0", unpriced_calls=1, model_served="mystery"),
+    ]
+    answer = msgspec.json.decode(encode(answered("costs", rows, group_by="line_item")))
+    [bucket] = answer["data"]
+    assert [(each["line_item"], each["amount"]["value"], each["quantity"]) for each in bucket["results"]] == [
+        ("m-1, cached_input_tokens", 0.5, 250_000),
+        ("m-1, input_tokens", 1.5, 750_000),
+        ("m-1, output_tokens", 5, 500_000),
+        ("mystery, input_tokens", None, 40),
+        ("mystery, output_tokens", None, 20),
+    ]
+    assert {each["quantity_unit"] for each in bucket["results"]} == {"tokens"}
+    [item] = results("costs", rows, line_items=["m-1, output_tokens"])
+    assert (item["amount"]["value"], item["line_item"]) == (5, None)
 
 
 def test_every_bucket_of_the_span_is_there_and_pages_follow_each_other() -> None:
