@@ -32,8 +32,8 @@ async def _budgets(asked: Asked) -> Response:
         for client in parts.configuration.clients_by_id.values()
         if all(id_ in (None, client.id) for id_ in wanted)
     ]
-    watermark = await parts.usage.watermark()  # before the rows: they hold at least what it says
+    watermark = await parts.usage_rows.watermark()  # before the rows: they hold at least what it says
     days = days_of(now)
     only = clients[0].id if len(clients) == 1 else None
-    rows = [row async for row in parts.usage.rows(days.span, days.start, days.end, only)]
+    rows = [row async for row in parts.usage_rows.rows(days.span, days.start, days.end, only)]
     return json_response(budgets(clients, rows, parts.currency, watermark, now))
