@@ -12,7 +12,6 @@ from devtools.kusto import KustoServer
 from shared.core.call_record import Outcome, UsageSource
 from shared.core.errors import NotReady
 from shared.core.events import Closed
-from shared.core.histogram import bucket_of
 from shared.core.ledger import Span, UsageHour, add_up, entry_of, roll_up
 from shared.core.prices import NO_PRICES, Price, PriceSheet, sheet_of
 from shared.core.pricing import rated
@@ -85,10 +84,6 @@ async def test_a_span_and_a_client_are_all_that_is_given(server: KustoServer) ->
     assert await read(server, Span.HOUR, "2026112112", "2026112115", "team-blue") == noon
     assert await read(server, Span.HOUR, "2020010100", "2020010200") == []
     assert await read(server, Span.DAY, "20200101", "20200201") == []
-
-
-def test_the_edges_are_those_of_buckets() -> None:
-    assert len({bucket_of(ms) for ms in EDGES}) == len(EDGES) - 1
 
 
 async def test_a_cluster_that_is_away_or_lacks_the_functions_is_told_as_such(server: KustoServer) -> None:
