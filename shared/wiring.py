@@ -37,6 +37,7 @@ from shared.credentials import Credentials, app_identity
 from shared.deferred_usage import DeferredUsage
 from shared.entra import EntraTokens
 from shared.exporting import ExportStore
+from shared.gathering import Gathering
 from shared.health_board import HealthBoard
 from shared.identifying import Identity
 from shared.limits import Limits
@@ -323,7 +324,7 @@ def _stores(settings: Settings, account: storage.Account, environ: Mapping[str, 
         clients=ClientTable(table("Clients")),
         recorder=Recorder(
             archive=archive,
-            sinks=(archive, ledger, deferred, *_explorer(settings, archive)),
+            sinks=(archive, Gathering(ledger), deferred, *_explorer(settings, archive)),
             quarantine=quarantine,
             shelf=shelf,
         ),
