@@ -110,65 +110,87 @@ def header() -> bytes:
 
 
 def _cells(month: Month, row: UsageHour, charge: Charge) -> dict[str, str | None]:
-    key, day = row.key, beginning_of(row.hour)
-    model = key.model_served or key.model or key.deployment or "unknown"
-    meter = _METERS[charge.measure]
-    is_unpriced = charge.unit_price is None
-    cost, list_cost, unit_price = money(charge.cost), money(charge.list_cost), money(charge.unit_price or Decimal(0))
-    place = month.places.get(key.deployment, _ELSEWHERE)
-    sku = f"{model}/{charge.measure}"
-    unit = charge.unit if charge.per == 1 else f"{charge.per} {charge.unit}"
+    return {**_SAME, **_of_month(month), **_of_row(month, row), **_of_charge(row, charge)}
+
+
+_SAME: Mapping[str, str | None] = {
+    "BillingAccountType": "Tollgate installation",
+    "ChargeCategory": "Usage",
+    "ChargeClass": None,
+    "ChargeFrequency": "Usage-Based",
+    "InvoiceId": None,
+    "InvoiceIssuerName": "Tollgate",
+    "ProviderName": "Tollgate",
+    "ServiceCategory": "AI and Machine Learning",
+    "ServiceSubcategory": "Generative AI",
+}
+"""What is so in every row."""
+
+
+def _of_month(month: Month) -> dict[str, str | None]:
     return {
-        "BilledCost": cost,
         "BillingAccountId": month.account,
         "BillingAccountName": month.account,
-        "BillingAccountType": "Tollgate installation",
         "BillingCurrency": month.prices.currency,
-        "BillingPeriodEnd": _instant(month.end),
         "BillingPeriodStart": _instant(month.start),
-        "ChargeCategory": "Usage",
-        "ChargeClass": None,
-        "ChargeDescription": f"{meter}, {model}{', NO PRICE' if is_unpriced else ''}",
-        "ChargeFrequency": "Usage-Based",
-        "ChargePeriodEnd": _instant(day + timedelta(days=1)),
+        "BillingPeriodEnd": _instant(month.end),
+    }
+
+
+def _of_row(month: Month, row: UsageHour) -> dict[str, str | None]:
+    """Who used what, where and when."""
+    key, day = row.key, beginning_of(row.hour)
+    place = month.places.get(key.deployment, _ELSEWHERE)
+    return {
         "ChargePeriodStart": _instant(day),
-        "ConsumedQuantity": money(charge.quantity.normalize()),
-        "ConsumedUnit": charge.unit,
-        "ContractedCost": list_cost,
-        "ContractedUnitPrice": unit_price,
-        "EffectiveCost": cost,
-        "InvoiceId": None,
-        "InvoiceIssuerName": "Tollgate",
-        "ListCost": list_cost,
-        "ListUnitPrice": unit_price,
-        "PricingCategory": "Other" if is_unpriced or charge.measure == "usage" else "Standard",
-        "PricingQuantity": money(charge.pricing_quantity),
-        "PricingUnit": unit,
-        "ProviderName": "Tollgate",
+        "ChargePeriodEnd": _instant(day + timedelta(days=1)),
         "PublisherName": place.publisher,
+        "ServiceName": place.service,
         "RegionId": key.region.replace(" ", "").lower() or None,
         "RegionName": key.region or None,
         "ResourceId": key.deployment or None,
         "ResourceName": key.deployment or None,
         "ResourceType": "Model deployment" if key.deployment else None,
-        "ServiceCategory": "AI and Machine Learning",
-        "ServiceName": place.service,
-        "ServiceSubcategory": "Generative AI",
-        "SkuId": sku,
-        "SkuMeter": meter,
-        "SkuPriceDetails": _object(x_Tier=key.tier),
-        "SkuPriceId": f"{sku}/unpriced" if is_unpriced else "/".join(filter(None, (sku, key.region, key.tier))),
         "SubAccountId": key.client_id or None,
         "SubAccountName": month.client_names.get(key.client_id) or key.client_id or None,
         "SubAccountType": "Client" if key.client_id else None,
         "Tags": _object(cost_center=key.cost_center),
-        "x_IsUnpriced": "true" if is_unpriced else "false",
-        "x_Model": model,
+        "x_Model": _model(row),
         "x_ModelAsked": key.model,
         "x_Operation": key.operation,
         "x_PriceVersion": row.price_version,
+    }
+
+
+def _of_charge(row: UsageHour, charge: Charge) -> dict[str, str | None]:
+    """How much of what, at which price."""
+    is_unpriced = charge.unit_price is None
+    cost, list_cost, unit_price = money(charge.cost), money(charge.list_cost), money(charge.unit_price or Decimal(0))
+    meter, sku = _METERS[charge.measure], f"{_model(row)}/{charge.measure}"
+    return {
+        "BilledCost": cost,
+        "EffectiveCost": cost,
+        "ListCost": list_cost,
+        "ListUnitPrice": unit_price,
+        "ContractedCost": list_cost,
+        "ContractedUnitPrice": unit_price,
+        "ConsumedQuantity": money(charge.quantity.normalize()),
+        "ConsumedUnit": charge.unit,
+        "PricingQuantity": money(charge.pricing_quantity),
+        "PricingUnit": charge.unit if charge.per == 1 else f"{charge.per} {charge.unit}",
+        "PricingCategory": "Other" if is_unpriced or charge.measure == "usage" else "Standard",
+        "ChargeDescription": f"{meter}, {_model(row)}{', NO PRICE' if is_unpriced else ''}",
+        "SkuId": sku,
+        "SkuMeter": meter,
+        "SkuPriceId": f"{sku}/unpriced" if is_unpriced else "/".join(filter(None, (sku, row.key.region, row.key.tier))),
+        "SkuPriceDetails": _object(x_Tier=row.key.tier),
+        "x_IsUnpriced": "true" if is_unpriced else "false",
         "x_TokenClass": charge.measure,
     }
+
+
+def _model(row: UsageHour) -> str:
+    return row.key.model_served or row.key.model or row.key.deployment or "unknown"
 
 
 def _instant(at: datetime) -> str:
