@@ -24,7 +24,7 @@ from azure.data.tables import TableTransactionError, UpdateMode
 from azure.data.tables.aio import TableClient
 
 from shared.core.histogram import Histogram
-from shared.core.ledger import HISTOGRAMS, Span, UsageHour, UsageKey
+from shared.core.ledger import COUNTERS, HISTOGRAMS, Span, UsageHour, UsageKey
 from shared.table_wire import OVERTAKEN, TRANSACTION_LIMIT, Change, Reader, columns_of, quoted, submit
 from shared.tables import Entity, create_if_missing, properties_of, property_name, value_of
 
@@ -130,11 +130,24 @@ def _advance(period: str, version: str | None) -> Change:
 
 def _entity(usage: UsageHour) -> Entity:
     """The row as properties, without what is zero."""
-    digest = hashlib.sha256(msgspec.json.encode(usage.key)).hexdigest()
-    properties = properties_of(usage)
-    del properties["Hour"], properties["Key"]
-    properties |= {property_name(name): str(getattr(usage, name)) for name in HISTOGRAMS}
-    return {"PartitionKey": _partition(usage.hour), "RowKey": digest} | properties_of(usage.key) | properties
+    key = msgspec.json.encode(usage.key)
+    entity: Entity = {"PartitionKey": _partition(usage.hour), "RowKey": hashlib.sha256(key).hexdigest()}
+    for name, property_ in _KEYS:
+        entity[property_] = getattr(usage.key, name)
+    for name, property_, type_ in _COUNTED:
+        if amount := getattr(usage, name):
+            entity[property_] = str(amount)
+            entity[type_] = "Edm.Int64"
+    for name, property_ in _TOLD:
+        entity[property_] = str(getattr(usage, name))
+    if usage.watermark:
+        entity["Watermark"] = usage.watermark
+    return entity
+
+
+_KEYS = [(name, property_name(name)) for name in UsageKey.__struct_fields__]
+_COUNTED = [(name, property_name(name), f"{property_name(name)}@odata.type") for name in COUNTERS]
+_TOLD = [(name, property_name(name)) for name in ("cost", "price_version", *HISTOGRAMS)]
 
 
 _KEY = columns_of(UsageKey)

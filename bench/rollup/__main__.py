@@ -60,9 +60,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--entries", type=int, default=1_000_000)
     parser.add_argument("--hours", type=int, default=HOURS, help="that they are spread over; default: a month")
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--single", action="store_true", help="not a hundredth and a tenth of it before")
     parser.add_argument("--store", choices=("local", "azurite"), default="local")
     options = parser.parse_args(arguments)
-    sizes = [size for size in (options.entries // 100, options.entries // 10, options.entries) if size >= 1000]
+    parts = (1,) if options.single else (100, 10, 1)
+    sizes = [options.entries // part for part in parts if options.entries // part >= 1000]
     print(f"store: {_STORES[options.store]}")
     print(
         f"{'entries':>9} {'rows':>8} {'CPU s':>7} {'us/entry':>8} {'peak MB':>7} {'seconds':>7}  hours counted, requests"
@@ -153,7 +155,7 @@ def _line(told: Told) -> bytes:
 async def _tell(ledger: Ledger, entries: list[UsageEntry]) -> None:
     """Writes entries of one hour as the ledger does."""
     for batch in batched(entries, TRANSACTION_LIMIT, strict=False):
-        keys = ({"PartitionKey": entry.hour, "RowKey": entry.call_id} | properties_of(entry) for entry in batch)
+        keys = ({"PartitionKey": entries[0].hour, "RowKey": entry.call_id} | properties_of(entry) for entry in batch)
         await submit(ledger._table, [Change("PATCH", entity) for entity in keys])  # noqa: SLF001 - no records, just lines
     if entries:
         await ledger.mark_dirty(entries[0].hour)

@@ -43,10 +43,16 @@ class Histogram(msgspec.Struct, frozen=True):
         return " ".join(f"{bucket}:{self.counts[bucket]}" for bucket in sorted(self.counts))
 
     def __add__(self, other: "Histogram") -> "Histogram":
-        counts = dict(self.counts)
-        for bucket, count in other.counts.items():
-            counts[bucket] = counts.get(bucket, 0) + count
-        return Histogram(counts)
+        return Histogram.sum_of((self, other))
+
+    @classmethod
+    def sum_of(cls, parts: Iterable["Histogram"]) -> Self:
+        """The histogram of all values of the parts."""
+        counts: dict[int, int] = {}
+        for part in parts:
+            for bucket, count in part.counts.items():
+                counts[bucket] = counts.get(bucket, 0) + count
+        return cls(counts)
 
     @property
     def total(self) -> int:
