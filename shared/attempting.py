@@ -125,7 +125,7 @@ class Attempting:
     async def answered(self, call: Call, pool: Pool, patience: Patience) -> Answered | Unanswered:
         """Asks the pool's deployments in turn. The answer is that of the last one asked, whatever it says.
 
-        Raises NoDeploymentAvailable or RateLimited where none may be asked at all.
+        Raises NoDeploymentAvailable, RateLimited, NotReady or BadRequest where none may be, or could be, asked at all.
         """
         if not pool.targets:
             raise NotReady("No upstream is configured.")
@@ -136,7 +136,12 @@ class Attempting:
         names: set[str] = set()
         while True:
             names.add(lease.name)
-            last = await self._ask(call, lease, patience, len(tried), retry_unknown=pool.model.retry_unknown)
+            started_at = self._now()
+            try:
+                last = await self._ask(call, lease, patience, len(tried), retry_unknown=pool.model.retry_unknown)
+            except GatewayError as error:
+                lease.end()
+                return self._broken_off(call, tried, error, lease.target, started_at)
             tried.append(last)
             may_repeat = last.verdict.action is Action.TRY_NEXT and call.upload is None and not patience.is_over
             following = self._board.begin(pool, names) if may_repeat else None
@@ -171,6 +176,20 @@ class Attempting:
         )
         return Answered(served=served, response=last.response, lease=lease)
 
+    def _broken_off(
+        self, call: Call, tried: list[_Tried], error: GatewayError, target: Target, started_at: datetime
+    ) -> Unanswered:
+        """What comes of a call that we could not, or would not, go on with: an upload that broke off, say.
+
+        Raises the error where nobody was asked.
+        """
+        attempts = [each.attempt for each in tried]
+        if call.upload and call.upload.is_begun:
+            attempts.append(self._attempt(call, target, started_at, None, error.code or error.type))
+        if not attempts:
+            raise error
+        return Unanswered(served=Served(attempts=tuple(attempts), status=error.status), error=error, was_sent=True)
+
     def _all_out(self, pool: Pool) -> NoDeploymentAvailable | RateLimited:
         wait = self._board.least_wait(pool)
         message = f"Every {_what(pool)} is out for now; try again after the Retry-After time."
@@ -194,9 +213,6 @@ class Attempting:
                 response = await self._upstreams.send(request)
                 first_byte_at = self._now()
                 verdict = await _judge(response, first_byte_at)
-        except GatewayError:  # an upload that broke off, or could not be kept
-            lease.end()
-            raise
         except (UpstreamError, TimeoutError) as error:
             if response:
                 await response.close()
@@ -239,7 +255,6 @@ def _judge_failure(
     sent, reason = (error.sent, error.reason) if isinstance(error, UpstreamError) else (True, "timed out")
     upload = call.upload
     if isinstance(error, TimeoutError) and upload and upload.passed_bytes < upload.declared_bytes:
-        lease.end()
         raise RequestTimeout("The upload did not come on in time.") from error
     may_repeat = retry_unknown or call.route.operation.method in ("GET", "DELETE")
     verdict = judge_error(sent=sent, retry_unknown=may_repeat)

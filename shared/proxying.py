@@ -259,9 +259,9 @@ class Gateway:
                 self._limits.settle(admission, tokens=None, money=None)
             else:
                 self._limits.settle(admission, tokens=0, money=Decimal(0))
-            is_gone = isinstance(answered.error, ClientGone)
-            outcome = Outcome.CLIENT_CLOSED if is_gone else Outcome.UPSTREAM_ERROR
-            ending = Ending(outcome=outcome, closed_at=self._now(), served=served, error=answered.error.message)
+            ending = Ending(
+                outcome=_outcome_of(answered.error), closed_at=self._now(), served=served, error=answered.error.message
+            )
             await self._answering.close(call, record, ending)
             raise answered.error
         exchange = Exchange(
@@ -290,6 +290,13 @@ def _some_price(prices: PriceSheet, call: Call, pool: Pool) -> Price | None:
     )
     found = (prices.price_of(use, call.opened_at.date()) for use in uses)
     return next(filter(None, found), None)
+
+
+def _outcome_of(error: GatewayError) -> Outcome:
+    """How a call ended that was tried and not answered."""
+    if isinstance(error, ClientGone):
+        return Outcome.CLIENT_CLOSED
+    return Outcome.REJECTED if is_rejection(error) or isinstance(error, NotReady) else Outcome.UPSTREAM_ERROR
 
 
 def _with_id(answer: Answer, call: Call) -> Answer:

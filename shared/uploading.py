@@ -27,9 +27,13 @@ class Upload:
         """Without a `writer` the body is not kept."""
         self.declared_bytes = declared_bytes
         self.passed_bytes = 0
+        self.is_begun = False
+        """Whether somebody has begun to read it, and so knows of it."""
         self._chunks = chunks
         self._writer = writer
         self._digest = hashlib.sha256()
+        self._block = bytearray()
+        """What has passed and is not in the archive yet."""
 
     @property
     def sha256(self) -> str:
@@ -38,14 +42,15 @@ class Upload:
 
     async def chunks(self, lines: LineReader | None = None) -> AsyncIterator[bytes]:
         """The body, as it comes, with `lines` reading along. Raises what they do; NotReady where the archive does not take it."""
-        block = bytearray()
+        self.is_begun = True
+        block = self._block
         async for chunk in self._chunks():
-            self.passed_bytes += len(chunk)
-            is_last = self.passed_bytes == self.declared_bytes  # whoever gets its last byte has it all
+            is_last = self.passed_bytes + len(chunk) == self.declared_bytes  # whoever gets its last byte has it all
             if lines:
                 lines.feed(chunk)
                 if is_last:
                     lines.end()
+            self.passed_bytes += len(chunk)
             self._digest.update(chunk)
             if self._writer:
                 block += chunk
@@ -58,6 +63,9 @@ class Upload:
         """Completes the archived call. The digest of its head; None where the body is not kept. Raises AzureError."""
         if self._writer is None:
             return None
+        if self._block:  # of a body that broke off
+            await self._writer.add(bytes(self._block))
+            self._block.clear()
         head = head_of(record, Extent(self.passed_bytes, self.sha256), Extent.of(response))
         await self._writer.finish(head, response)
         return digest_of(head)

@@ -35,6 +35,7 @@ MODELS = (
     "gpt-4o-transcribe",
     "gpt-4o-mini-tts",
     "omni-moderation-latest",
+    "sora-2",
 )
 CLIENTS = ("team-a", "team-b")
 

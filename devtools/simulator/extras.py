@@ -94,5 +94,36 @@ def realtime_session(call: Call) -> Reply:
     return Reply(body=to_json({**session, "client_secret": _secret()}))
 
 
+def video_content(call: Call) -> Reply:
+    """GET videos/{id}/content."""
+    find(call, "videos", call.ids[0])
+    return Reply(body=b"\x00\x00\x00\x18ftypmp42", content_type="video/mp4")
+
+
+def another_video(call: Call) -> Reply:
+    """POST videos/{id}/remix, videos/edits and videos/extensions: a new one."""
+    given = call.form.fields if call.form is not None else call.body
+    return Reply(body=to_json(make(call, "videos", "videos", {"prompt": given.get("prompt")})))
+
+
+def skill_content(call: Call) -> Reply:
+    """GET skills/{id}/content, also of one version."""
+    find(call, "skills", call.ids[0])
+    return Reply(body=b"PK\x05\x06" + bytes(18), content_type="application/zip")
+
+
+def validate_grader(call: Call) -> Reply:
+    """POST fine_tuning/alpha/graders/validate."""
+    return Reply(body=to_json({"grader": call.body["grader"]}))
+
+
+def run_grader(call: Call) -> Reply:
+    """POST fine_tuning/alpha/graders/run."""
+    name = call.body["grader"]["name"]
+    metadata = {"name": name, "type": call.body["grader"]["type"], "errors": {}, "execution_time": 0.1, "scores": {}}
+    graded = {"reward": 1.0, "metadata": metadata, "sub_rewards": {}, "model_grader_token_usage_per_model": {}}
+    return Reply(body=to_json(graded))
+
+
 def _secret() -> Json:
     return {"value": new_id("ek_"), "expires_at": unix_now() + _SECRET_LASTS_S}

@@ -86,6 +86,21 @@ KINDS = {
         fields={"status": "pending"},
         actions={"cancel": "cancelled"},
     ),
+    "skills": Kind(
+        object="skill",
+        prefix="skill_",
+        fields={"name": "a-skill", "description": "Does it.", "default_version": "1", "latest_version": "1"},
+    ),
+    "skills/versions": Kind(
+        object="skill.version",
+        prefix="skillver_",
+        fields={"name": "a-skill", "description": "Does it.", "version": "1", "skill_id": ""},
+    ),
+    "videos": Kind(
+        object="video",
+        prefix="video_",
+        fields={"model": "sora-2", "status": "completed", "progress": 100, "seconds": "4", "size": "720x1280"},
+    ),
     "uploads/parts": Kind(object="upload.part", prefix="part_"),
     "vector_stores": Kind(object="vector_store", prefix="vs_", fields=_VECTORS),
     "vector_stores/files": Kind(

@@ -50,6 +50,7 @@ class PassingBody(Protocol):
 
     declared_bytes: int
     passed_bytes: int
+    is_begun: bool
 
     @property
     def sha256(self) -> str: ...

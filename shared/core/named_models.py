@@ -102,7 +102,10 @@ def _repeats(text: bytes, name: str) -> bool:
     """Whether an object has a field of that name twice, where an upstream could read another than we did."""
     if text.count(b'"%b"' % name.encode()) < 2 and b"\\u00" not in text:
         return False
-    pairs: list[tuple[str, object]] = json.loads(text, object_pairs_hook=list)
+    try:
+        pairs: list[tuple[str, object]] = json.loads(text, object_pairs_hook=list)
+    except (ValueError, RecursionError):  # it reads less than we do: better to write it afresh once too often
+        return True
     return sum(each == name for each, _ in pairs) > 1
 
 

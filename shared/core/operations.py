@@ -235,8 +235,24 @@ CATALOGUE: tuple[Operation, ...] = (
         parse=parse_response,
         stores=True,
     ),
+    Operation(
+        name="videos.create",
+        method="POST",
+        path="videos",
+        form=Form.MULTIPART,
+        names_model=True,
+        default_model="sora-2",
+        most=most_of_pictures,
+        stores=True,
+    ),
     Operation(name="models.list", method="GET", path="models", local=True),
     Operation(name="models.retrieve", method="GET", path="models/{model}", local=True),
+    Operation(
+        name="models.delete",
+        method="DELETE",
+        path="models/{model}",
+        refusal="A model is there for everybody. It is taken out of the gateway's configuration, or deleted upstream.",
+    ),
     Operation(
         name="realtime",
         method="GET",
@@ -346,12 +362,56 @@ CATALOGUE: tuple[Operation, ...] = (
         threads.runs.submit_tool_outputs  POST    threads/{thread}/runs/{run}/submit_tool_outputs
         threads.runs.steps.list           GET     threads/{thread}/runs/{run}/steps
         threads.runs.steps.retrieve       GET     threads/{thread}/runs/{run}/steps/{step}
+        videos.list                       GET     videos
+        videos.retrieve                   GET     videos/{video}
+        videos.delete                     DELETE  videos/{video}
+        videos.content                    GET     videos/{video}/content
+        videos.remix                      POST    videos/{video}/remix
+        videos.edit                       POST    videos/edits                                   multipart
+        videos.extend                     POST    videos/extensions                              multipart
+        skills.create                     POST    skills                                         multipart
+        skills.list                       GET     skills
+        skills.retrieve                   GET     skills/{skill}
+        skills.update                     POST    skills/{skill}
+        skills.delete                     DELETE  skills/{skill}
+        skills.content                    GET     skills/{skill}/content
+        skills.versions.create            POST    skills/{skill}/versions                        multipart
+        skills.versions.list              GET     skills/{skill}/versions
+        skills.versions.retrieve          GET     skills/{skill}/versions/{version}
+        skills.versions.delete            DELETE  skills/{skill}/versions/{version}
+        skills.versions.content           GET     skills/{skill}/versions/{version}/content
+        fine_tuning.alpha.graders.run       POST  fine_tuning/alpha/graders/run       models=grader.model,grader.graders.*.model
+        fine_tuning.alpha.graders.validate  POST  fine_tuning/alpha/graders/validate  models=grader.model,grader.graders.*.model
+        realtime.transcription_sessions.create     POST  realtime/transcription_sessions      secret
+        realtime.translations.client_secrets.create  POST  realtime/translations/client_secrets  secret models=session.model
         realtime.client_secrets.create    POST    realtime/client_secrets   secret models=session.model
         realtime.sessions.create          POST    realtime/sessions         secret models=model
         """,
         names_model=frozenset({"assistants.create", "responses.input_tokens"}),
     ),
 )
+
+
+REFUSED: Mapping[str, tuple[str, str]] = {
+    # The first parts of a path, what it is called, and why nothing behind it can be served.
+    "organization": (
+        "organization",
+        "It is the account's own business, which an administrator asks the upstream about.",
+    ),
+    "projects": ("organization", "It is the account's own business, which an administrator asks the upstream about."),
+    "videos/characters": ("videos.characters", "Whose character it is in a video cannot be told apart."),
+    "webhook_endpoints": ("webhooks", "The upstream would tell of everybody's objects: ask for your own instead."),
+    "webhook_event_types": ("webhooks", "The upstream would tell of everybody's objects: ask for your own instead."),
+    "realtime/calls": (
+        "realtime.calls",
+        "Calls by SIP and WebRTC go to the upstream itself, with a client secret from here.",
+    ),
+    "fine_tuning/checkpoints": (
+        "fine_tuning.checkpoints",
+        "Who may use a checkpoint is said by an administrator, upstream.",
+    ),
+}
+"""What SDKs have methods for and no client of a gateway may have, whatever the setting for unknown operations is."""
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -381,6 +441,8 @@ def match(method: str, path: str) -> Route:
     parts = tuple(rest.split("/"))
     if style is None:
         raise _not_found(method, path)
+    if refused := REFUSED.get(parts[0]) or REFUSED.get("/".join(parts[:2])):
+        return Route(Operation(name=refused[0], method=method, path=rest, refusal=refused[1]), style, rest)
     methods = _BY_SHAPE.get(parts) or _with_ids(parts)
     if methods is None:
         if model is not None or not all(map(_SEGMENT.fullmatch, parts)):

@@ -23,8 +23,10 @@ _KINDS: dict[str, timedelta | None] = {
     "ftjob": None,
     "resp": timedelta(days=31),
     "run": None,
+    "skill": None,
     "thread": None,
     "upload": timedelta(hours=2),
+    "video": timedelta(days=2),
     "vs": None,
     "vsfb": None,
 }

@@ -83,7 +83,19 @@ class Given:
     def new_completion(self) -> Any:
         return self.sdk.chat.completions.create(**CHAT, store=True, metadata={"a": "b"})
 
+    def new_video(self) -> Any:
+        return self.sdk.videos.create(prompt="a ferry", model="sora-2")
+
+    def new_skill(self) -> Any:
+        return self.sdk.skills.create(files=("SKILL.md", b"# A skill"))
+
+    def new_version(self) -> Any:
+        return self.sdk.skills.versions.create(self.skill.id, files=("SKILL.md", b"# A skill"))
+
     file = cached_property(new_file)
+    video = cached_property(new_video)
+    skill = cached_property(new_skill)
+    version = cached_property(new_version)
     response = cached_property(new_response)
     store = cached_property(new_store)
     store_file = cached_property(new_store_file)

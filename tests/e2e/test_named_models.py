@@ -8,11 +8,13 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import httpx
 import openai
 import pytest
 
 from devtools.azurite import Azurite
 from devtools.simulator import Simulator
+from shared.core.call_record import Outcome
 from tests.e2e.conftest import SELDOM
 from tests.e2e.sdk import STYLES
 from tests.stack import CLIENTS, Stack, running, upstream_of
@@ -87,6 +89,17 @@ def test_a_batch_file_with_a_model_that_the_client_may_not_use_is_refused(sdk: A
     with pytest.raises(openai.NotFoundError, match="'gpt-5' does not exist"):
         sdk.files.create(file=lines("gpt-4o" if not padding else "gpt-5", "gpt-5", padding=padding), purpose="batch")
     assert not [entry for entry in named.simulator.calls() if entry.completed], "nothing was kept"
+
+
+async def test_a_file_that_is_broken_off_is_on_record_with_who_was_asked(named: Stack) -> None:
+    name, content = lines("gpt-5", padding=HELD_BYTES)
+    async with httpx.AsyncClient(base_url=named.host.base_url, headers={"api-key": named.key()}) as http:
+        answer = await http.post("/v1/files", files={"file": (name, content)}, data={"purpose": "batch"})
+    kept = await named.archived(answer.headers["x-tollgate-call-id"])
+    record = kept.record
+    assert (answer.status_code, record.status, record.outcome) == (404, 404, Outcome.REJECTED)
+    assert [(each.upstream, each.status, each.error) for each in record.attempts] == [("east", None, "model_not_found")]
+    assert b"gpt-5" not in kept.request, "what was not passed on"
 
 
 def test_a_file_too_large_to_be_changed_says_what_to_do(sdk: Any) -> None:

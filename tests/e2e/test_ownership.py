@@ -30,6 +30,7 @@ async def divided(anyio_backend: str, azurite: Azurite) -> AsyncIterator[Stack]:
             "east-4o": ("gpt-4o", "east", 0),
             "west-4o": ("gpt-4o", "west", 1),
             "mini": ("gpt-4o-mini", "west", 0),
+            "video": ("sora-2", "east", 0),
         }
         document = {
             "upstreams": [upstream_of(simulator, name, "azure", name) for name in ("east", "west")],
@@ -81,10 +82,13 @@ WHOSE: Mapping[str, Callable[[Given], Any]] = {
     "message": lambda a: a.message,
     "response": lambda a: a.response,
     "run": lambda a: a.run,
+    "skill": lambda a: a.skill,
     "step": lambda a: a.run,
     "store": lambda a: a.store,
     "thread": lambda a: a.thread,
     "upload": lambda a: a.upload,
+    "version": lambda a: a.version,
+    "video": lambda a: a.video,
 }
 
 WITH_IDS = {each.name: each for each in CATALOGUE if "{" in each.path and not each.local}
@@ -225,7 +229,9 @@ LISTS: Mapping[str, Callable[[Given], Any]] = {
     "evals.list": lambda a: a.eval,
     "files.list": lambda a: a.file,
     "fine_tuning.jobs.list": lambda a: a.job,
+    "skills.list": lambda a: a.skill,
     "vector_stores.list": lambda a: a.store,
+    "videos.list": lambda a: a.video,
 }
 
 

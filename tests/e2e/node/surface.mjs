@@ -23,6 +23,8 @@ const EVAL = { data_source_config: { type: "custom", item_schema: {} }, testing_
 const EVAL_RUN = { data_source: { type: "jsonl", source: { type: "file_content", content: [] } } };
 const LINE = { custom_id: "1", method: "POST", url: "/v1/chat/completions", body: CHAT };
 
+const GRADER = { type: "score_model", name: "g", model: "gpt-4o", input: [] };
+
 const text = () => toFile(Buffer.from(TEXT), "text.txt");
 const sound = () => toFile(Buffer.concat([Buffer.from("RIFF"), Buffer.alloc(40_000)]), "said.wav");
 const picture = () => toFile(Buffer.concat([Buffer.from("\x89PNG\r\n\x1a\n", "latin1"), Buffer.alloc(64)]), "seen.png");
@@ -47,6 +49,9 @@ const MAKE = {
   fileBatch: async (a) =>
     a.sdk.vectorStores.fileBatches.create((await a.store).id, { file_ids: [(await a.file).id] }),
   container: (a) => a.sdk.containers.create({ name: "box" }),
+  video: (a) => a.sdk.videos.create({ prompt: "a ferry", model: "sora-2" }),
+  skill: async (a) => a.sdk.skills.create({ files: await text() }),
+  version: async (a) => a.sdk.skills.versions.create((await a.skill).id, { files: await text() }),
   containerFile: async (a) => a.sdk.containers.files.create((await a.container).id, { file: await text() }),
   eval: (a) => a.sdk.evals.create(EVAL),
   evalRun: async (a) => a.sdk.evals.runs.create((await a.eval).id, EVAL_RUN),
@@ -389,6 +394,49 @@ const CASES = {
     const found = a.sdk.beta.threads.runs.steps.retrieve(step.id, { ...within, run_id: (await a.run).id });
     return (await found).id === step.id;
   },
+  "videos.create": async (a) => (await MAKE.video(a)).status === "completed",
+  "videos.list": async (a) => has(() => a.sdk.videos.list(), a.video),
+  "videos.retrieve": async (a) => (await a.sdk.videos.retrieve((await a.video).id)).id === (await a.video).id,
+  "videos.delete": async (a) => (await a.sdk.videos.delete((await MAKE.video(a)).id)).deleted,
+  "videos.content": async (a) => (await bytes(a.sdk.videos.downloadContent((await a.video).id))).includes("ftyp"),
+  "videos.remix": async (a) =>
+    (await a.sdk.videos.remix((await a.video).id, { prompt: "at night" })).id !== (await a.video).id,
+  "videos.edit": async (a) =>
+    (await a.sdk.videos.edit({ prompt: "at night", video: await picture() })).status === "completed",
+  "videos.extend": async (a) =>
+    (await a.sdk.videos.extend({ prompt: "on", seconds: "4", video: await picture() })).status === "completed",
+  "skills.create": async (a) => (await MAKE.skill(a)).object === "skill",
+  "skills.list": async (a) => has(() => a.sdk.skills.list(), a.skill),
+  "skills.retrieve": async (a) => (await a.sdk.skills.retrieve((await a.skill).id)).id === (await a.skill).id,
+  "skills.update": async (a) =>
+    (await a.sdk.skills.update((await MAKE.skill(a)).id, { default_version: "2" })).default_version === "2",
+  "skills.delete": async (a) => (await a.sdk.skills.delete((await MAKE.skill(a)).id)).deleted,
+  "skills.content": async (a) =>
+    (await bytes(a.sdk.skills.content.retrieve((await a.skill).id))).subarray(0, 2).toString() === "PK",
+  "skills.versions.create": async (a) => (await MAKE.version(a)).object === "skill.version",
+  "skills.versions.list": async (a) => {
+    const { id } = await a.skill;
+    return has(() => a.sdk.skills.versions.list(id), a.version);
+  },
+  "skills.versions.retrieve": async (a) => {
+    const within = { skill_id: (await a.skill).id };
+    return (await a.sdk.skills.versions.retrieve((await a.version).id, within)).id === (await a.version).id;
+  },
+  "skills.versions.delete": async (a) => {
+    const within = { skill_id: (await a.skill).id };
+    return (await a.sdk.skills.versions.delete((await MAKE.version(a)).id, within)).deleted;
+  },
+  "skills.versions.content": async (a) => {
+    const within = { skill_id: (await a.skill).id };
+    const content = a.sdk.skills.versions.content.retrieve((await a.version).id, within);
+    return (await bytes(content)).subarray(0, 2).toString() === "PK";
+  },
+  "fine_tuning.alpha.graders.run": async (a) =>
+    (await a.sdk.fineTuning.alpha.graders.run({ grader: GRADER, model_sample: "a" })).reward === 1,
+  "fine_tuning.alpha.graders.validate": async (a) =>
+    (await a.sdk.fineTuning.alpha.graders.validate({ grader: GRADER })).grader.model === "gpt-4o",
+  "realtime.transcription_sessions.create": async (a) =>
+    (await a.sdk.beta.realtime.transcriptionSessions.create({})).client_secret.value.startsWith("ek_"),
   "realtime.client_secrets.create": async (a) =>
     (await a.sdk.realtime.clientSecrets.create({ session: { type: "realtime", model: "gpt-4o" } })).value.startsWith(
       "ek_",
