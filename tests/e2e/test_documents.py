@@ -86,6 +86,7 @@ def typed() -> set[str]:
 def test_what_a_page_tells_to_type_works(
     page: Path, at_the_prompt: Path, typed: set[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (at_the_prompt / "tollgate.toml").unlink(missing_ok=True)
     for text in blocks(page, "toml")[:1]:
         (at_the_prompt / "tollgate.toml").write_text(text)
     for command in commands(page):
