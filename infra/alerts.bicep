@@ -47,6 +47,15 @@ var alerts = [
     window: 'PT1H'
     severity: 2
   }
+  {
+    name: 'budgets'
+    description: 'A client has come to a threshold of its budget.'
+    query: 'AppTraces | where Message contains "budget threshold reached"'
+    operator: 'GreaterThan'
+    threshold: 0
+    window: 'PT15M'
+    severity: 3
+  }
 ]
 
 resource told 'Microsoft.Insights/actionGroups@2023-01-01' = if (!empty(email)) {

@@ -170,7 +170,7 @@ def test_the_names_in_templates_are_the_apps_own() -> None:
 def test_the_messages_that_alerts_look_for_are_logged() -> None:
     looked_for = re.findall(r'Message contains "(.+?)"', TEMPLATES["alerts.bicep"].text)
     code = "\n".join(path.read_text() for path in ROOT.glob("shared/**/*.py"))
-    assert len(looked_for) == 5
+    assert len(looked_for) == 6
     assert {message for message in looked_for if f'"{message}"' not in code} == set()
 
 
@@ -279,7 +279,7 @@ def test_the_runbook_has_a_section_for_each_alert() -> None:
     named = set(re.findall(r"^    name: '([a-z-]+)'$", alerts.text, re.MULTILINE))
     metric = next(each for each in alerts.resources if each.name == "backlog")
     named.add(metric.properties()["name"].strip("'").removeprefix("tollgate-"))
-    assert len(named) == 5
+    assert len(named) == 6
     assert set(re.findall(r"^## Alert: ([a-z-]+)$", runbook, re.MULTILINE)) == named
 
 

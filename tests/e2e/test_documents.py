@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from devtools.azurite import Azurite
@@ -25,7 +26,11 @@ TYPED = [page for page in PAGES if any(command.is_run_here for command in comman
 
 @pytest.fixture(scope="module")
 async def documented(anyio_backend: str, azurite: Azurite, simulator: Simulator) -> AsyncIterator[Stack]:
+    """With a client that was made over HTTP, as readers have some."""
     async with running(azurite, simulator, "documented") as stack:
+        url, headers = f"{stack.host.base_url}/manage/clients/team-c", {"authorization": f"Bearer {ADMIN_KEY}"}
+        async with httpx.AsyncClient() as http:
+            (await http.put(url, headers=headers, json={})).raise_for_status()
         yield stack
 
 
