@@ -31,8 +31,8 @@ _BATCHES = (1, 10, 100)
 """Calls that one invocation is handed: alone, as a busy storage queue packs them, and as Event Hubs do."""
 _AT_ONCE = 16
 """Messages of a storage queue that are in hand, as host.json says; a partition of Event Hubs has one invocation at a time."""
-_MESSAGE_BYTES = 48 * 1024
-_CHUNK_BYTES = 1_000_000
+_QUEUE_BYTES, _HUB_BYTES = 48 * 1024, 1_000_000
+"""The largest message of each transport."""
 _BODY_BYTES = (1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000)
 _MOST_BYTES = 400_000_000
 """Of bodies, in one line."""
@@ -59,8 +59,10 @@ async def measure(calls: int, batch: int, recorder: Recorder, body_bytes: int = 
     """Records `calls` calls, each opened and closed, `batch` at a time."""
     seconds = cpu_s = 0.0
     sizes = (min(batch, calls - start) for start in range(0, calls, batch))
-    invocations = (messages for size in sizes for messages in _invocations(size, body_bytes))
-    for together in batched(invocations, _AT_ONCE if batch < _BATCHES[-1] else 1, strict=False):
+    is_queue = batch < _BATCHES[-1]
+    limit = _QUEUE_BYTES if is_queue else _HUB_BYTES
+    invocations = (messages for size in sizes for messages in _invocations(size, body_bytes, limit))
+    for together in batched(invocations, _AT_ONCE if is_queue else 1, strict=False):
         began, cpu_began = time.perf_counter(), time.process_time()
         await asyncio.gather(*map(recorder.record, together))
         seconds += time.perf_counter() - began
@@ -69,7 +71,7 @@ async def measure(calls: int, batch: int, recorder: Recorder, body_bytes: int = 
     return Recorded(calls=calls, batch=batch, body_bytes=body_bytes, peak_mb=peak_mb, seconds=seconds, cpu_s=cpu_s)
 
 
-def _invocations(calls: int, body_bytes: int) -> Iterator[Sequence[bytes]]:
+def _invocations(calls: int, body_bytes: int, limit: int) -> Iterator[Sequence[bytes]]:
     """What a trigger hands over of so many calls: small ones at once, the chunks of large ones one by one."""
     now, first = datetime.now(UTC), secrets.randbits(60)
     small = []
@@ -80,11 +82,11 @@ def _invocations(calls: int, body_bytes: int) -> Iterator[Sequence[bytes]]:
             closed(number, now), **({"request": body, "response": body} if body_bytes else {})
         )
         line = encode(event)
-        if len(line) <= _MESSAGE_BYTES:
+        if len(line) <= limit:
             small.append(line)
         elif call := event.call:
-            yield from ([encode(chunk)] for chunk in split(call, _CHUNK_BYTES))
-    yield pack(small, _MESSAGE_BYTES)
+            yield from ([encode(chunk)] for chunk in split(call, limit))
+    yield pack(small, limit)
 
 
 @asynccontextmanager
@@ -118,7 +120,7 @@ async def by_size(most: int) -> AsyncIterator[Recorded]:
             await measure(20, 10, recorder)
             for body_bytes in _BODY_BYTES:
                 calls = max(1, min(most, _MOST_BYTES // (2 * body_bytes)))
-                yield await measure(calls, min(calls, _BATCHES[-1]), recorder, body_bytes)
+                yield await measure(calls, _BATCHES[-1], recorder, body_bytes)
 
 
 async def by_sink(calls: int) -> Sequence[tuple[str, float]]:

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
-from azure.core.exceptions import HttpResponseError
+from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 from azure.core.rest import AsyncHttpResponse, HttpRequest
 from azure.data.tables import EdmType, EntityProperty, TableTransactionError
 from azure.data.tables.aio import TableClient
@@ -130,7 +130,8 @@ async def _sent(table: TableClient, request: HttpRequest, *, expected: int) -> A
     response: AsyncHttpResponse = await table._client.send_request(request, stream=True)  # noqa: SLF001
     if response.status_code != expected:
         await response.read()
-        raise HttpResponseError(message=response.text()[:500], response=response)
+        kind = ResourceNotFoundError if response.status_code == 404 else HttpResponseError  # as the SDK has it
+        raise kind(message=response.text()[:500], response=response)
     return response
 
 

@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from azure.core.exceptions import HttpResponseError
+from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 from azure.data.tables import TableTransactionError
 from azure.data.tables.aio import TableClient
 
@@ -80,3 +80,9 @@ async def test_what_is_no_filter_is_told(table: TableClient) -> None:
     with pytest.raises(HttpResponseError) as caught:
         [thing async for thing in THINGS.read(table, "nonsense eq")]
     assert caught.value.status_code in (400, 500, 501)
+
+
+async def test_a_table_that_is_missing_is_told_as_the_sdk_tells_it(table: TableClient) -> None:
+    await table.delete_table()
+    with pytest.raises(ResourceNotFoundError):
+        _ = [thing async for thing in THINGS.read(table, "PartitionKey eq 'a'")]
