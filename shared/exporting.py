@@ -35,6 +35,8 @@ _READ_AHEAD = 4
 """Calls that are fetched from the archive at once. Their bodies are in memory meanwhile."""
 _CHUNK_BYTES = 512 * 1024
 """And one line at the most. A blob has 50,000 blocks: 25 GB."""
+_LINES_AT_A_TIME = 20
+"""A few milliseconds of work: calls of clients are relayed by the same loop."""
 _PROGRESS_S = 1.0
 
 
@@ -117,9 +119,12 @@ class Download:
 
     async def chunks(self) -> Lines:
         """The lines, many at a time. An error breaks the answer off, so that no client takes it for whole."""
-        waiting = bytearray()
+        waiting, count = bytearray(), 0
         async for line in self._lines:
             waiting += line
+            count += 1
+            if count % _LINES_AT_A_TIME == 0:
+                await asyncio.sleep(0)
             if len(waiting) >= _CHUNK_BYTES:
                 yield bytes(waiting)
                 waiting.clear()
