@@ -7,7 +7,7 @@ from shared.core.calls import Call
 from shared.core.configuration import Client, Pool, Target
 from shared.core.errors import BadRequest, NotFound
 from shared.core.operations import Form
-from shared.core.references import StoredObject, ids_in, ids_in_form, ids_in_path
+from shared.core.references import StoredObject, ids_in, ids_in_form, ids_in_path, may_be_id
 from shared.objects import Objects
 
 _MOST_NAMED = 1000
@@ -73,7 +73,7 @@ async def remember(call: Call, target: Target, answer: bytes, objects: Objects) 
 
 async def own_object(client: Client, object_id: str, objects: Objects) -> StoredObject:
     """An object of the client's. Raises NotFound."""
-    stored = await objects.find(object_id)
+    stored = await objects.find(object_id) if may_be_id(object_id) else None
     if stored is None:
         raise _not_found(object_id)
     return _own(stored, client)

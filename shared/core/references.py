@@ -37,6 +37,7 @@ _ANY_ID = (
 )
 _ID = re.compile(rb'"' + _ANY_ID + rb'"')
 _WHOLE_ID = re.compile(_ANY_ID.decode())
+_MAY_BE = re.compile(r"[A-Za-z0-9._:-]{1,256}")
 _ID_FIELD = re.compile(rb"\r?\n\r?\n\s*" + _ANY_ID + rb"\s*\r?\n--")
 _JSON_OBJECT = re.compile(rb"\s*\{")
 _ESCAPED = re.compile(rb"\\u00(2[dD]|3[0-9]|[46][1-9a-fA-F]|[57][0-9aA]|5[fF])")
@@ -68,6 +69,11 @@ def ids_in_form(body: bytes) -> frozenset[str]:
 def ids_in_path(path: str) -> frozenset[str]:
     """The ids that are segments of a path."""
     return frozenset(filter(_WHOLE_ID.fullmatch, path.split("/")))
+
+
+def may_be_id(text: str) -> bool:
+    """Whether an id of any kind could be written so; nothing else is looked up."""
+    return _MAY_BE.fullmatch(text) is not None
 
 
 def lifetime(object_id: str) -> timedelta | None:

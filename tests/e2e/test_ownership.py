@@ -285,10 +285,11 @@ def test_a_list_that_breaks_off_is_an_error_and_no_shorter_list(divided: Stack, 
         list(sdk.with_options(max_retries=0).files.list(limit=100))
 
 
-def test_nobody_lists_from_another_clients_object_on(divided: Stack, mine: Given, other: httpx.Client) -> None:
+def test_nobody_lists_from_what_is_not_ones_own(divided: Stack, mine: Given, other: httpx.Client) -> None:
     assert mine.file
     divided.simulator.clear_account()
-    refused(divided, other.get("/v1/files", params={"after": mine.file.id}))
+    for cursor in (mine.file.id, "file-0123456789", "%0d%0a", "../files", "x" * 2000):
+        refused(divided, other.get("/v1/files", params={"after": cursor}))
 
 
 def test_a_list_that_cannot_be_read_is_not_shown(divided: Stack, mine: Given, other: httpx.Client) -> None:
