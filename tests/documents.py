@@ -21,6 +21,7 @@ RUN_BY = {
     "make run": "launcher/test_run.py",
     "make test": "",  # this is what runs
     "python -m devtools.cli init --accounts": "devtools/test_moving.py",
+    "python -m devtools.cli reconcile": "e2e/test_reports.py",
 }
 """Commands, and the test that runs what they start."""
 
