@@ -32,9 +32,9 @@ bench-imports: install ## How long the app takes to load, with byte code and wit
 bench-rollup: install ## Count a month exactly, whatever is killed or late, beside a recount: minutes. ENTRIES=1000000 STORE=azurite
 	@$(PYTHON) -m bench.rollup $(if $(ENTRIES),--entries $(ENTRIES)) $(if $(STORE),--store $(STORE))
 
-test: ## Run all tests
+test: ## Run all tests. WORKERS=2 for as many processes, each with a storage emulator of its own
 	@devtools/bootstrap.sh --with-browser
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest $(if $(WORKERS),-n $(WORKERS) --dist loadfile)
 
 check: install ## Lint, check the formatting and the types
 	.venv/bin/ruff check . && .venv/bin/ruff format --check .

@@ -16,7 +16,7 @@ PACED_TOKENS_PER_SECOND = 50
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
-    """One kind of load. Calls begin one after the other on each connection."""
+    """One kind of load. Calls begin one after the other on each connection; what has no call opens none."""
 
     name: str
     connections: int
@@ -71,6 +71,6 @@ _ROWS: tuple[tuple[str, int, float, dict[str, Any]], ...] = (
 def scenarios(calls: int) -> tuple[Scenario, ...]:
     """Every scenario; `calls` is how often the busiest asks. Streams and single connections ask less: they take longer."""
     return tuple(
-        Scenario(name=name, connections=min(connections, ceil(share * calls)), calls=ceil(share * calls), **fields)
+        Scenario(name=name, connections=connections, calls=ceil(share * calls), **fields)
         for name, connections, share, fields in _ROWS
     )
