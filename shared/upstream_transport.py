@@ -9,6 +9,7 @@ writes headers as UTF-8 whatever they were, and forgets what came before a break
 
 import asyncio
 import re
+import select
 import socket
 import ssl
 from collections import defaultdict, deque
@@ -64,9 +65,10 @@ class Http1Transport(httpx.AsyncBaseTransport):
         idle = self._idle[origin]
         while idle:
             connection = idle.pop()
-            if connection.is_open:
-                connection.keep()
+            connection.keep()
+            if connection.is_silent:
                 return connection
+            connection.close()
         if scheme not in ("http", "https"):
             raise httpx.UnsupportedProtocol(f"{scheme} is not HTTP")
         connecting = asyncio.get_running_loop().create_connection(
@@ -145,6 +147,15 @@ class _Connection(asyncio.Protocol):
     @property
     def is_open(self) -> bool:
         return not self._transport.is_closing()
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it is open and nothing waits to be read: its end may have come while the event loop was busy."""
+        if not self.is_open:
+            return False
+        poll = select.poll()
+        poll.register(self._transport.get_extra_info("socket"), select.POLLIN)
+        return not poll.poll(0)
 
     async def write(self, data: bytes) -> None:
         """Returns when there is room for more. What is written to a lost connection is lost: its exchange knows."""

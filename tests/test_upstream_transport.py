@@ -1,6 +1,7 @@
 """The transport behind httpx, against a server whose every byte a test writes."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import cast
@@ -119,6 +120,22 @@ async def test_a_connection_that_the_upstream_closed_meanwhile_is_not_used(trans
     async with serving(serve) as url:
         assert await read(await ask(transport, url)) == b"ok"
         await asyncio.sleep(0.05)
+        assert await read(await ask(transport, url)) == b"ok"
+    assert len(heard) == 2
+
+
+async def test_an_end_that_the_event_loop_has_not_read_yet_is_seen(transport: Http1Transport) -> None:
+    """Or a call would be sent on a dead connection, and nobody knew whether it was worked on."""
+    serve, heard = answering(OK)
+    writers: list[asyncio.StreamWriter] = []
+
+    async def remembered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        await serve(reader, writer)
+
+    async with serving(remembered) as url:
+        assert await read(await ask(transport, url)) == b"ok"
+        writers[0].get_extra_info("socket").shutdown(socket.SHUT_WR)
         assert await read(await ask(transport, url)) == b"ok"
     assert len(heard) == 2
 
