@@ -118,11 +118,14 @@ class _Work:
         return b"".join(map(self._part, _PART_ENDS.split(plain)))
 
     def events(self, plain: bytes) -> bytes:
-        """A stream of server-sent events."""
+        """A stream of server-sent events. One with an event that is nested too deep is looked at as it is written."""
         splitter = EventSplitter()
         events = [*splitter.feed(plain), splitter.rest]
         values = [_value(event) for event in events]
-        changed = self._values(values)
+        try:
+            changed = self._values(values)
+        except RecursionError:
+            return self.text(plain)
         return b"".join(
             _with_data(event, msgspec.json.encode(value)) if index in changed else event
             for index, (event, value) in enumerate(zip(events, values, strict=True))

@@ -153,7 +153,13 @@ def test_the_text_parts_of_a_form_are_looked_at_and_its_files_that_are_no_text_a
     assert redacted(form, [EMAIL]).body == form.replace(b"ann@example.com", b"[email]")
 
 
-CUT = {"cut off": b'{"input":"write to ann@example.com', "too deep": b"[" * 5000 + b'"ann@example.com"' + b"]" * 5000}
+DEEP = b"[" * 990 + b'"ann@example.com"' + b"]" * 990
+CUT = {
+    "an event too deep": b'data: {"a":' + DEEP + b"}\n\n",
+    "a little too deep": DEEP,
+    "cut off": b'{"input":"write to ann@example.com',
+    "too deep": b"[" * 5000 + b'"ann@example.com"' + b"]" * 5000,
+}
 
 
 @pytest.mark.parametrize("body", CUT.values(), ids=CUT.keys())
