@@ -132,7 +132,7 @@ async def leave(stack: Stack, model: str, client_id: str) -> CallRecord:
 
 
 async def test_a_client_that_leaves_in_the_silence_is_still_accounted_for(silent: Stack, simulator: Simulator) -> None:
-    simulator.set_fault("north:left", Fault(delay_ms=SLOW_MS))
+    simulator.set_fault("north:left", Fault(delay_ms=4 * SLOW_MS))  # the hang-up has to get through first
     record = await leave(silent, "left", "team-a")
     assert (record.outcome, record.usage_source) == (Outcome.CLIENT_CLOSED, UsageSource.DRAINED)
     assert record.usage
