@@ -37,13 +37,16 @@ export function lines(canvas, { labels, series, format, description }) {
     backgroundColor: color(tone ?? index),
     borderDash: dash,
     borderWidth: 2,
-    pointRadius: labels.length > 1 ? 0 : 3,
+    pointRadius: ({ dataIndex }) => (isAlone(values, dataIndex) ? 3 : 0),
     pointHoverRadius: 4,
     tension: 0,
     spanGaps: false,
   }));
   draw(canvas, "line", labels, datasets, { format, axis: format, description, isStacked: false });
 }
+
+/** Whether a value has no neighbour that a line could lead to. */
+const isAlone = (values, index) => (values[index - 1] ?? null) === null && (values[index + 1] ?? null) === null;
 
 /** What each colour stands for, with a figure each. */
 export function legend(list, entries) {

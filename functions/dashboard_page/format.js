@@ -9,6 +9,8 @@ const rate = new Intl.NumberFormat(locale, { style: "percent", minimumFractionDi
 const fineRate = new Intl.NumberFormat(locale, { style: "percent", maximumSignificantDigits: 2 });
 
 export const count = (value) => (known(value) ? whole.format(value) : UNKNOWN);
+/** A number of things: `1 call`, `2 calls`. */
+export const things = (value, one, many = `${one}s`) => `${count(value)} ${value === 1 ? one : many}`;
 export const compact = (value) => (known(value) ? (value < 10_000 ? whole.format(value) : short.format(value)) : UNKNOWN);
 
 /** A part of a whole. Small ones keep two digits, so that 1 error in 50,000 calls is not 0 %. */

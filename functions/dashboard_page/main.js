@@ -37,7 +37,7 @@ async function enter() {
   }
   $("sign-in").hidden = true;
   $("board").hidden = false;
-  $("sign-out").hidden = !key.get();
+  $("sign-out").hidden = false;
   fill($("who"), page.session.client_id ?? "Administrator");
   $("who").hidden = false;
   document.documentElement.classList.toggle("client", page.session.client_id !== null);
@@ -61,11 +61,12 @@ async function signIn(event) {
   await enter();
 }
 
+/** Leaves, so that nothing of what was shown stays in memory: App Service's own session too, where there is no key. */
 function signOut() {
   page.asked?.abort();
+  const wasByKey = key.get();
   key.forget();
-  location.hash = "";
-  location.reload(); // nothing of what was shown stays in memory
+  location.replace(wasByKey ? location.pathname : "/.auth/logout?post_logout_redirect_uri=/dashboard");
 }
 
 // ---- showing --------------------------------------------------------------------------------------------------------

@@ -30,22 +30,22 @@ export function figures(overview, previous) {
   const { total, currency } = overview;
   const was = previous?.total;
   const entries = [
-    ["Spend", spend(total, currency), change_of(total.cost, was?.cost), note_of(total.unpriced_calls, "calls without a price")],
-    ["Tokens", format.compact(tokens(total)), change_of(tokens(total), was && tokens(was)), `${format.compact(total.input_tokens)} in, ${format.compact(total.output_tokens)} out`],
-    ["Calls", format.count(total.calls), change_of(total.calls, was?.calls), note_of(total.open, "still open")],
-    ["Errors", format.percent(failed(total), total.calls), null, `${format.count(failed(total))} calls`],
+    ["Spend", spend(total, currency), changeOf(total.cost, was?.cost), total.unpriced_calls ? `${format.things(total.unpriced_calls, "call")} without a price` : null],
+    ["Tokens", format.compact(tokens(total)), changeOf(tokens(total), was && tokens(was)), `${format.compact(total.input_tokens)} in, ${format.compact(total.output_tokens)} out`],
+    ["Calls", format.count(total.calls), changeOf(total.calls, was?.calls), total.open ? `${format.count(total.open)} still open` : null],
+    ["Errors", format.percent(failed(total), total.calls), null, format.things(failed(total), "call")],
     ["First byte, p95", format.duration(total.first_byte_ms.p95), null, `half within ${format.duration(total.first_byte_ms.p50)}`],
-    ["Failovers", format.percent(total.failovers, total.calls), null, `${format.count(total.failovers)} further attempts`],
+    ["Failovers", format.percent(total.failovers, total.calls), null, format.things(total.failovers, "further attempt")],
   ];
   fill(
     $("figures"),
     entries.map(([name, value, difference, note]) =>
-      h("div", { class: "card figure-card" }, h("dt", {}, name), difference && h("dd", { class: "difference" }, difference), h("dd", { class: "value" }, value), h("dd", { class: "note" }, note ?? "")),
+      h("div", { class: "card figure-card" }, h("dt", {}, name), difference && h("dd", { class: "difference", title: "Against as much time before" }, difference), h("dd", { class: "value" }, value), h("dd", { class: "note" }, note ?? "")),
     ),
   );
 }
 
-function change_of(now, was) {
+function changeOf(now, was) {
   if (was === undefined || Number(was) === 0) return null;
   const difference = (Number(now) - Number(was)) / Number(was);
   if (difference > MOST_DIFFERENCE) return null; // the time before hardly saw any
@@ -60,8 +60,6 @@ function change_of(now, was) {
 }
 
 const MOST_DIFFERENCE = 10;
-const note_of = (number, words) => (number ? `${format.count(number)} ${words}` : null);
-
 /** Usage over time, stacked by group. */
 export function time(overview, view, labels) {
   const { of, text, axis } = MEASURED[view.measure];
@@ -186,10 +184,11 @@ export function complete({ total }) {
     ["Usage unknown", total.usage_unknown, "ended, and nobody told their tokens", total.usage_unknown > 0],
     ["Unpriced", total.unpriced_calls, "tokens known, but their model has no price: not in the spend", total.unpriced_calls > 0],
   ];
-  const good = total.incomplete + total.usage_unknown + total.unpriced_calls === 0;
+  const metered = total.provider + total.drained + total.estimated + total.counted;
+  const isWhole = total.incomplete + total.usage_unknown + total.unpriced_calls === 0;
   fill(
     $("complete"),
-    h("p", { class: `verdict ${good ? "good" : "fair"}` }, good ? "Every call that has ended is metered and priced." : `${format.percent(total.closed, total.calls)} of calls have ended; what is not in the numbers is named here.`),
+    h("p", { class: `verdict ${isWhole ? "good" : "fair"}` }, isWhole ? "Every call that has ended is metered and priced." : `${format.percent(metered - total.unpriced_calls, total.calls)} of calls are metered and priced. The rest is named here.`),
     h("dl", { class: "ledger" }, entries.map(([name, value, note, marked]) => h("div", { class: marked && "marked" }, h("dt", {}, name, h("span", { class: "note" }, note)), h("dd", {}, format.count(value))))),
   );
 }

@@ -1,7 +1,9 @@
 """The dashboard in a real browser: what stands there is what the API says, to whom it may be said, and for everyone to use."""
 
+import base64
 import csv
 import io
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -11,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.browser.conftest import Tab
+from tests.browser.conftest import ADMIN_ROLE, Tab
 from tests.browser.given import ATTACK, BUDGETS, FORMULA
 from tests.stack import ADMIN_KEY, APP, Stack
 
@@ -205,7 +207,6 @@ async def test_a_wrong_key_is_told_and_a_right_one_is_forgotten_on_signing_out(t
     await tab.page.keyboard.press("Enter")
     await tab.page.locator("#sign-in-error:not(:empty)").wait_for()
     assert "Incorrect API key" in await tab.page.locator("#sign-in-error").inner_text()
-    tab.errors.clear()  # the browser notes the 401
     await tab.page.get_by_label("Key or token").fill(ADMIN_KEY)
     await tab.page.keyboard.press("Enter")
     await tab.shown()
@@ -215,6 +216,19 @@ async def test_a_wrong_key_is_told_and_a_right_one_is_forgotten_on_signing_out(t
     assert not any(ADMIN_KEY in url for url in tab.requests)
     await tab.page.get_by_role("button", name="Sign out").click()
     await tab.page.get_by_label("Key or token").wait_for()
+    assert await tab.page.evaluate("JSON.stringify(sessionStorage)") == "{}"
+
+
+async def test_whom_app_service_has_signed_in_needs_no_key(tab: Tab) -> None:
+    said = {"auth_typ": "aad", "claims": [{"typ": "roles", "val": ADMIN_ROLE}]}
+    principal = base64.b64encode(json.dumps(said).encode()).decode()
+    await tab.open(key=None)
+    await tab.page.get_by_role("link", name="Sign in with Microsoft Entra").wait_for()
+    await tab.page.set_extra_http_headers({"x-ms-client-principal": principal})
+    await tab.page.reload()
+    await tab.page.locator("#board").wait_for()
+    await tab.shown()
+    assert await tab.page.locator("#who").inner_text() == "Administrator"
     assert await tab.page.evaluate("JSON.stringify(sessionStorage)") == "{}"
 
 
@@ -293,8 +307,8 @@ async def test_the_keyboard_is_enough(tab: Tab) -> None:
     await tab.until("location.hash === '#range=month'")
     await tab.shown()
     assert await tab.page.evaluate("document.activeElement.value") == "month"
-    await tab.page.locator("#calls tbody th button").first.focus()
-    await tab.page.keyboard.press("Enter")
+    await tab.page.wait_for_load_state("networkidle")  # the list is the new period's
+    await tab.page.locator("#calls tbody th button").first.press("Enter")
     await tab.page.locator("#call .facts").wait_for()
     assert await tab.page.evaluate("document.getElementById('call').contains(document.activeElement)")
 
