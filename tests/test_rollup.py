@@ -294,3 +294,30 @@ async def test_a_rollup_that_fails_leaves_the_mark(storage: Storage, storage_awa
     with pytest.raises(Exception, match=r".+"):
         await run(storage, usage=storage_away.usage)
     assert await storage.dirty() == [HOUR]
+
+
+async def test_money_is_counted_with_the_hour_and_added_up_with_it(storage: Storage) -> None:
+    """A call of the examples has 10 input tokens and 5 output tokens."""
+    await storage.ledger.write(
+        [closed(1), closed(2, NOON + timedelta(hours=1)), closed(3, model="x", model_served="y")]
+    )
+    await run(storage)
+    for span in Span:
+        rows = [row async for row in storage.usage.rows(span, "0", "9", None)]
+        assert sum(row.cost for row in rows) == 2 * Decimal("0.00007")
+        assert sum(row.unpriced_calls for row in rows) == 1
+        assert {row.price_version for row in rows} == {SHEET.version}
+
+
+async def test_hours_of_provisioned_throughput_are_counted_whether_they_are_used_or_not(storage: Storage) -> None:
+    month = Price(deployment="east", provisioned_month=Decimal(7200))  # 10 an hour
+    prices = sheet_of([month], NO_PRICES, "USD")
+    await storage.ledger.write([closed(1), closed(2, client_id="team-red")])
+    await run(storage, prices=prices)
+    await run(storage, NOON + timedelta(hours=2), prices=prices)
+    paid = {(row.hour, row.key.client_id): row.cost for row in await usage(storage)}
+    assert paid == {(HOUR, "team-blue"): 5, (HOUR, "team-red"): 5, (NEXT, ""): 10, ("2026112114", ""): 10}
+    await storage.ledger.write([closed(3, NOON + timedelta(hours=1))])
+    await run(storage, NOON + timedelta(hours=2), prices=prices)
+    (used,) = [row for row in await usage(storage) if row.hour == NEXT]
+    assert (used.key.client_id, used.cost) == ("team-blue", 10), "who used it has it, and nobody has it too"

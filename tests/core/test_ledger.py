@@ -19,6 +19,7 @@ from shared.core.ledger import (
     UsageKey,
     add_up,
     entry_of,
+    hours_since,
     period_around,
     roll_up,
 )
@@ -189,3 +190,10 @@ def test_hours_are_part_of_days_and_days_of_months() -> None:
         "202611",
         None,
     )
+
+
+def test_hours_that_have_begun_since_are_those_after_it() -> None:
+    assert hours_since(None, NOON) == [HOUR]
+    assert hours_since(NOON, NOON + timedelta(minutes=59)) == []
+    assert hours_since(NOON, NOON + timedelta(hours=2)) == ["2026112113", "2026112114"]
+    assert len(hours_since(NOON - timedelta(days=400), NOON)) == 31 * 24 + 1
