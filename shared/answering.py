@@ -55,6 +55,8 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     prices: PriceSheet
     deadline: float
     """An instant of the event loop's clock."""
+    is_client_gone: bool = False
+    """Whether the client left before there was an answer."""
 
     @property
     def encoding(self) -> str | None:
@@ -152,7 +154,10 @@ class Answering:
             heartbeat_s=self._settings.heartbeat_s,
             holds_end=self._settings.durable,
         )
-        return Relay(exchange.response, tap, close, timing)
+        relay = Relay(exchange.response, tap, close, timing)
+        if exchange.is_client_gone:
+            relay.outcome = Outcome.CLIENT_CLOSED
+        return relay
 
     async def _estimate(self, exchange: Exchange, relay: Relay, response: bytes) -> TokenUsage | None:
         """What a stream that was stopped had produced by then."""

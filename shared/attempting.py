@@ -74,7 +74,13 @@ class Patience:
     def __init__(self, deadline: float) -> None:
         self.deadline = deadline
         self.is_over = False
+        self.is_client_gone = False
+        """Whether the client has left while it waited."""
         self._limit: asyncio.Timeout | None = None
+
+    def leave(self) -> None:
+        """The client has gone."""
+        self.is_client_gone = True
 
     def end(self) -> None:
         """Nobody waits any more: the attempt under way is given up, and no other made."""

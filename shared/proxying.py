@@ -234,7 +234,9 @@ class Gateway:
         if (await asyncio.wait((answer,), timeout=self._settings.heartbeat_s))[0]:
             return answer.result()
         drain_s = self._settings.drain_timeout_s if call.client.on_disconnect is OnDisconnect.DRAIN else 0
-        waiting = Waiting(answer, patience.end, heartbeat_s=self._settings.heartbeat_s, drain_s=drain_s)
+        waiting = Waiting(
+            answer, patience.end, heartbeat_s=self._settings.heartbeat_s, drain_s=drain_s, left=patience.leave
+        )
         return Answer(status=200, headers=(*EVENT_STREAM, *self._limits.headers(call.client)), body=waiting)
 
     async def _forwarded(
@@ -273,6 +275,7 @@ class Gateway:
             admission=admission,
             prices=prices,
             deadline=patience.deadline,
+            is_client_gone=patience.is_client_gone,
         )
         body = await self._answering.answer(exchange)
         headers = with_limits(for_client(served.headers), self._limits.headers(call.client))

@@ -28,9 +28,17 @@ class Waiting:
     """One such stream. `answer` never raises; `give_up` makes it end soon, where it is still being waited for."""
 
     def __init__(
-        self, answer: asyncio.Task[Answer], give_up: Callable[[], None], *, heartbeat_s: float, drain_s: float
+        self,
+        answer: asyncio.Task[Answer],
+        give_up: Callable[[], None],
+        *,
+        heartbeat_s: float,
+        drain_s: float,
+        left: Callable[[], None] = lambda: None,
     ) -> None:
+        """`left` is told where the client has gone before there was an answer."""
         self._answer = answer
+        self._left = left
         self._give_up = give_up
         self._heartbeat_s = heartbeat_s
         self._drain_s = drain_s
@@ -49,6 +57,8 @@ class Waiting:
 
     async def finish(self) -> None:
         """Waits for an answer as long as for the rest of one, whether the client is still there or not; then closes the call."""
+        if not self._answer.done():
+            self._left()
         await asyncio.wait((self._answer,), timeout=self._drain_s)
         self._give_up()
         body = (await self._answer).body
