@@ -4,8 +4,6 @@ because subjects lie orders of magnitude apart."""
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import pygal
-
 from bench.report import Cell, Report, key
 
 _FIGURES: tuple[tuple[str, str, Callable[[Cell], float | None]], ...] = (
@@ -22,6 +20,8 @@ def draw(report: Report, out: Path) -> Sequence[Path]:
 
 
 def _draw(report: Report, path: Path, title: str, figure: Callable[[Cell], float | None]) -> Path:
+    import pygal  # here, because it leaves an import hook of before Python 3.12 behind, which pytest's importer stumbles over
+
     loads = list(dict.fromkeys(map(key, report.cells)))
     chart = pygal.Bar(title=title, logarithmic=True, x_label_rotation=30, legend_at_bottom=True, js=[])
     chart.x_labels = [f"{name}, {connections}" for name, connections in loads]
