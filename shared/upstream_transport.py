@@ -171,6 +171,7 @@ class _Connection(asyncio.Protocol):
     def rest(self, for_s: float) -> None:
         """Waits for the next exchange, for so many seconds."""
         self.exchange = None
+        self.listen(is_wanted=True)  # a body that nobody read has stopped that
         self._expiry = asyncio.get_running_loop().call_later(for_s, self.close)
 
     def keep(self) -> None:

@@ -206,6 +206,19 @@ async def test_a_body_that_nobody_reads_waits_at_the_upstream(transport: Http1Tr
         await sent.wait()
 
 
+async def test_a_connection_whose_last_answer_nobody_read_is_heard_again(transport: Http1Transport) -> None:
+    size = 256 * 1024 + 1  # the byte that stops the reading is the last
+    large = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size
+    serve, heard = answering(large, OK)
+    async with serving(serve) as url:
+        response = await ask(transport, url)
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        await asyncio.sleep(0.1)
+        await response.stream.aclose()
+        assert await read(await ask(transport, url)) == b"ok"
+    assert len(heard) == 1
+
+
 @pytest.mark.parametrize("value", ["a\r\nx-injected: 1", "a\nb", "a\0b"])
 async def test_a_header_that_would_be_two_is_not_sent(transport: Http1Transport, value: str) -> None:
     serve, heard = answering(OK)
