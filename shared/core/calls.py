@@ -141,6 +141,7 @@ def routed(call: Call) -> Call:
 
 def understood(call: Call, body: bytes) -> Call:
     """The call once its body is here. Raises BadRequest for what cannot be routed."""
+    call = _in_its_form(call)
     operation = call.route.operation
     fields = _json_fields(body, required=operation.names_model) if operation.form is Form.JSON else {}
     model = call.model or _named_model(operation.form, call.request, body, fields) or operation.default_model
@@ -159,6 +160,23 @@ def understood(call: Call, body: bytes) -> Call:
         body=body,
         fields=fields,
     )
+
+
+def _in_its_form(call: Call) -> Call:
+    """The call by what its body is: many an operation takes JSON in place of a form.
+
+    Raises BadRequest for what is neither, where an upstream could see another model in it than we do.
+    """
+    operation = call.route.operation
+    content_type = ", ".join(value for name, value in call.request.headers if name == "content-type")
+    if operation.form is not Form.MULTIPART or multipart.is_form(content_type):
+        return call
+    if content_type.partition(";")[0].strip().lower() == "application/json":
+        as_json = msgspec.structs.replace(operation, form=Form.JSON)
+        return msgspec.structs.replace(call, route=msgspec.structs.replace(call.route, operation=as_json))
+    if operation.names_model:
+        raise BadRequest("The request body has to be multipart/form-data, with one boundary, or application/json.")
+    return call
 
 
 def with_models(call: Call, rename: Rename) -> bytes:
@@ -231,16 +249,33 @@ def _json_fields(body: bytes, *, required: bool) -> Fields:
 
 
 def _most_output(fields: Fields) -> int | None:
-    stated = (field(fields, name, int) for name in ("max_completion_tokens", "max_output_tokens", "max_tokens"))
-    most = next((number for number in stated if number is not None), None)
-    return None if most is None else max(most, 0)
+    """The greatest that is stated: an upstream may know one of the names only."""
+    stated = [field(fields, name, int) for name in ("max_completion_tokens", "max_output_tokens", "max_tokens")]
+    return max((max(number, 0) for number in stated if number is not None), default=None)
 
 
 def _choices(call: Call, body: bytes, fields: Fields) -> int:
+    """How many texts are written: all of which one is chosen (`best_of`), and for each of a list of prompts."""
+    if call.route.operation.form is Form.MULTIPART:
+        return _count(_form_value(call, body, "n").encode())
+    each = max(_count(fields.get("n")), _count(fields.get("best_of")))
+    return each * _prompts(fields.get("prompt", msgspec.Raw(b"null")))
+
+
+def _count(stated: bytes | msgspec.Raw | None) -> int:
     """What is no number is the upstream's to refuse."""
-    stated = _form_value(call, body, "n").encode() if call.route.operation.form is Form.MULTIPART else fields.get("n")
     try:
         return ceil(min(max(json_text.decode(stated or b"1", float), 1), _MOST_CHOICES))
+    except json_text.NOT_READABLE:
+        return 1
+
+
+def _prompts(prompt: msgspec.Raw) -> int:
+    """How many there are in one field; a list of tokens is one."""
+    if not bytes(prompt).startswith(b"["):
+        return 1
+    try:
+        return max(1, len(json_text.decode(prompt, list[str | list[Any]])))
     except json_text.NOT_READABLE:
         return 1
 

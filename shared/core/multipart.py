@@ -12,7 +12,8 @@ _BLANK = b"\r\n\r\n"
 _END_OF_NAME = rb'"?[ \t]*(?=[;\r\n]|$)'
 _MOST_PARTS = 1000
 _LONGEST_HEAD = 4096
-_BOUNDARY = re.compile(r'boundary=(?:"([^"]{1,70})"|([^\s;,"]{1,70}))', re.IGNORECASE)
+_BOUNDARY = re.compile(r';\s*boundary=(?:"([^"]{1,70})"|([^\s;,"]{1,70}))', re.IGNORECASE)
+_ANY_BOUNDARY = re.compile(r"boundary[*0-9]*\s*=", re.IGNORECASE)
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -68,6 +69,14 @@ def with_field(body: bytes, content_type: str, name: str, value: str) -> bytes:
     return part + body
 
 
+def is_form(content_type: str) -> bool:
+    """Whether a body of that type can be read here as every other reader would: a form, and one boundary."""
+    return content_type.lower().startswith("multipart/form-data") and _delimiter(content_type) is not None
+
+
 def _delimiter(content_type: str) -> bytes | None:
+    """What stands between the parts; None where it is not said, or more than once: others may go by another."""
     boundary = _BOUNDARY.search(content_type)
+    if len(_ANY_BOUNDARY.findall(content_type)) != 1:
+        return None
     return f"--{boundary[1] or boundary[2]}".encode("latin-1") if boundary else None

@@ -23,7 +23,7 @@ _OURS_IN_QUERIES = CREDENTIAL_PARAMETERS | {"api-version"}
 _READ_FIELDS = tuple(
     f'"{name}"'.encode()
     for name in (
-        *("model", "stream", "stream_options", "store", "n"),
+        *("model", "stream", "stream_options", "store", "n", "best_of", "prompt"),
         *("max_tokens", "max_completion_tokens", "max_output_tokens"),
     )
 )

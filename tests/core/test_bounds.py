@@ -90,6 +90,23 @@ def test_output_is_the_stated_maximum_or_the_default_for_each_choice() -> None:
     assert chat(n=3).output_tokens == 3000
     assert chat(n=3, max_tokens=50).output_tokens == 150
     assert chat(max_tokens=-5, n=-1).output_tokens == 0, "nonsense is not a credit"
+    assert chat(max_tokens=50, max_output_tokens=1).output_tokens == 50, "the upstream may know one name only"
+
+
+@pytest.mark.parametrize(
+    ("fields", "texts"),
+    [
+        ({"prompt": "a"}, 1),
+        ({"prompt": "a", "n": 2, "best_of": 5}, 5),
+        ({"prompt": ["a", "b", "c"], "n": 2}, 6),
+        ({"prompt": [[1, 2], [3]]}, 2),
+        ({"prompt": [1, 2, 3]}, 1),
+        ({"prompt": []}, 1),
+    ],
+)
+def test_every_text_that_is_written_counts(fields: dict[str, Any], texts: int) -> None:
+    body = {"model": "m", "max_tokens": 50, **fields}
+    assert most("completions", json.dumps(body).encode()).output_tokens == 50 * texts
 
 
 PICTURE = base64.b64encode(DICE.randbytes(300_000)).decode()
@@ -129,10 +146,13 @@ FORM = "multipart/form-data; boundary=b"
 def test_what_is_billed_by_another_measure_is_reserved_in_it() -> None:
     drawn = most("images/generations", b'{"model":"dall-e-3","prompt":"a pier","n":3}')
     edited = most("images/edits", form(model="gpt-image-1", prompt="night", n="2"), FORM)
+    in_json = {"model": "gpt-image-1", "prompt": "night", "images": [{"image_url": f"data:image/png;base64,{PICTURE}"}]}
+    edited_in_json = most("images/edits", json.dumps(in_json).encode())
     heard = most("audio/transcriptions", form(model="whisper-1"), FORM)
     spoken = most("audio/speech", b'{"model":"tts-1","input":"Mind the gap","voice":"alloy"}')
     assert (drawn.images, edited.images) == (3, 2)
     assert (edited.input_tokens or 0) >= PICTURE_TOKENS
+    assert PICTURE_TOKENS < (edited_in_json.input_tokens or 0) < 2 * PICTURE_TOKENS
     assert (heard.audio_ms or 0) >= 60_000
     assert (spoken.characters or 0) >= len("Mind the gap")
     assert most("embeddings", b'{"model":"m","input":"x"}').output_tokens is None

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -329,3 +330,40 @@ def test_a_form_with_two_models_is_refused() -> None:
     form = inbound("/v1/audio/transcriptions", content_type="multipart/form-data; boundary=b")
     with pytest.raises(BadRequest, match="more than once"):
         call(part % b"whisper-1" + part % b"gpt-5" + b"--b--", form)
+
+
+TWO_READERS = {
+    "a boundary in another parameter": "multipart/form-data; xboundary=b; boundary=c",
+    "two boundaries": "multipart/form-data; boundary=b; boundary=c",
+    "an extended one": "multipart/form-data; boundary=b; boundary*=utf-8''c",
+    "no form": "application/x-www-form-urlencoded",
+    "none": "",
+}
+
+
+@pytest.mark.parametrize("path", ["/v1/images/edits", "/openai/deployments/gpt-4o/images/edits"])
+@pytest.mark.parametrize("content_type", TWO_READERS.values(), ids=TWO_READERS.keys())
+def test_a_form_that_could_be_read_in_two_ways_is_refused(path: str, content_type: str) -> None:
+    """The upstream could see another model in it than the one that the client may use."""
+    part = b'Content-Disposition: form-data; name="model"\r\n\r\n'
+    body = b"--b\r\n" + part + b"gpt-4o\r\n--b--\r\n--c\r\n" + part + b"gpt-5\r\n--c--\r\n"
+    with pytest.raises(BadRequest, match="one boundary"):
+        call(body, inbound(path, content_type=content_type))
+
+
+def test_two_content_types_are_two_ways_to_read_a_form() -> None:
+    one, other = (("content-type", f"multipart/form-data; boundary={boundary}") for boundary in "bc")
+    with pytest.raises(BadRequest, match="one boundary"):
+        call(b"", msgspec.structs.replace(inbound("/v1/images/edits"), headers=(one, other)))
+
+
+@pytest.mark.parametrize("path", ["/v1/videos", "/v1/images/edits", "/openai/deployments/gpt-4o/images/edits"])
+def test_json_in_place_of_a_form_is_read_and_translated(path: str) -> None:
+    made = call(b'{"model":"gpt-4o","prompt":"a pier"}', inbound(path, content_type="application/json; charset=utf-8"))
+    assert made.model == "gpt-4o"
+    assert upstream_request(made, target(OPENAI, "dep"), "k").body == b'{"model":"dep","prompt":"a pier"}'
+
+
+def test_a_model_that_json_in_place_of_a_form_names_is_not_taken_for_the_default() -> None:
+    body = b'{"model":"sora-2-pro","prompt":"a pier"}'
+    assert call(body, inbound("/v1/videos", content_type="application/json")).model == "sora-2-pro"

@@ -52,10 +52,7 @@ def text_tokens(text: bytes) -> int:
 
 def most_of_text(asked: Asked) -> TokenUsage:
     """What is read and written, with the pictures and the sound that stand in a JSON body."""
-    text, pictures, sound = asked.text, 0, 0
-    if b"image" in text:
-        pictures = max(len(_PICTURES_NAMED.findall(text)), text.count(b'"input_image"'))
-        text = _PICTURES_INSIDE.sub(b"", text)
+    (text, pictures), sound = _shown(asked.text), 0
     if has_sound := b"audio" in text:
         sound = sum(map(len, _SOUND_INSIDE.findall(text)))
         text = _SOUND_INSIDE.sub(b"", text)
@@ -68,6 +65,14 @@ def most_of_text(asked: Asked) -> TokenUsage:
     )
 
 
+def _shown(text: bytes) -> tuple[bytes, int]:
+    """A JSON body without the pictures in it, and how many it shows, these and others."""
+    if b"image" not in text:
+        return text, 0
+    pictures = max(len(_PICTURES_NAMED.findall(text)), text.count(b'"input_image"'))
+    return _PICTURES_INSIDE.sub(b"", text), pictures
+
+
 def most_of_input(asked: Asked) -> TokenUsage:
     """What is read only: embeddings, moderations."""
     return TokenUsage(input_tokens=text_tokens(asked.text))
@@ -75,8 +80,9 @@ def most_of_input(asked: Asked) -> TokenUsage:
 
 def most_of_pictures(asked: Asked) -> TokenUsage:
     """Pictures made, of a prompt and of other pictures."""
+    text, pictures = _shown(asked.text)
     return TokenUsage(
-        input_tokens=text_tokens(asked.text) + asked.files * PICTURE_TOKENS,
+        input_tokens=text_tokens(text) + (asked.files + pictures) * PICTURE_TOKENS,
         output_tokens=asked.choices * _DRAWN_TOKENS,
         images=asked.choices,
     )
