@@ -41,6 +41,7 @@ from shared.transports import TransportDown
 from shared.upstream import Response, UpstreamError
 
 _log = logging.getLogger(__name__)
+_FILTERED = "content_filter"
 
 
 class Exchange(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,16 +126,19 @@ class Answering:
         first_byte_at = self._now()
 
         async def close(relay: Relay) -> None:
-            self._end(exchange, relay.tap.reading, is_broken=relay.is_broken)
             response = b"".join(relay.received)
+            estimate = await self._estimate(exchange, relay, response)
+            told = relay.tap.reading
+            known = told if estimate is None else msgspec.structs.replace(told, usage=estimate)
+            self._end(exchange, known, is_broken=relay.is_broken)
             await self._remember(exchange, response)
             ending = Ending(
-                outcome=_stream_outcome(relay),
-                estimate=await self._estimate(exchange, relay, response),
+                outcome=_stream_outcome(exchange, relay),
+                estimate=estimate,
                 closed_at=self._now(),
                 served=served,
                 first_byte_at=first_byte_at,
-                reading=relay.tap.reading,
+                reading=told,
                 response=response,
                 error=relay.error,
             )
@@ -189,7 +193,10 @@ class Answering:
 
     def _end(self, exchange: Exchange, reading: Reading, *, is_broken: bool) -> None:
         """The deployment is free again, one that broke off has failed after all, and the client's limits know the usage."""
-        self._limits.settle(exchange.admission, tokens=_tokens(reading.usage), money=_money(exchange, reading))
+        tokens, money = _tokens(reading.usage), _money(exchange, reading)
+        if _is_free(exchange.served.status, reading):
+            tokens, money = 0, Decimal(0)
+        self._limits.settle(exchange.admission, tokens=tokens, money=money)
         if is_broken:
             exchange.lease.judged(judge_error(sent=True, retry_unknown=False))
         exchange.lease.end()
@@ -208,12 +215,18 @@ class Answering:
             _log.error("objects not remembered", extra={"call_id": call.call_id, "reason": str(error)})
 
 
-def _stream_outcome(relay: Relay) -> Outcome:
-    """An error that is told inside a stream is one; a content filter's is an answer."""
+def _stream_outcome(exchange: Exchange, relay: Relay) -> Outcome:
+    """An error that is told inside a stream is one, and so is one in another form than JSON; a content filter's is an answer."""
     reading = relay.tap.reading
-    is_failure = reading.error is not None and reading.error != "content_filter"
+    is_failure = exchange.served.is_failure or reading.error not in (None, _FILTERED)
     is_cut_short = relay.is_cut_short and relay.tap.tells_errors and not reading.finish_reasons
     return Outcome.UPSTREAM_ERROR if is_failure or is_cut_short else relay.outcome
+
+
+def _is_free(status: int, reading: Reading) -> bool:
+    """Whether it is an error, and none that is billed all the same: a filtered prompt, or a call that took too long
+    (https://learn.microsoft.com/azure/ai-foundry/openai/how-to/manage-costs)."""
+    return status >= 400 and status != 408 and reading.error != _FILTERED and reading.usage is None
 
 
 def _tokens(usage: TokenUsage | None) -> int | None:

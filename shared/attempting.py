@@ -64,8 +64,8 @@ class Unanswered(msgspec.Struct, frozen=True, kw_only=True):
 
     served: Served
     error: GatewayError
-    was_sent: bool
-    """Whether any may have begun to work on it: it may be billed."""
+    is_unknown: bool
+    """Whether any may have worked on it and not said so: it may be billed."""
 
 
 class Patience:
@@ -91,7 +91,7 @@ class Patience:
     @contextlib.asynccontextmanager
     async def until(self, when: float) -> AsyncIterator[None]:
         """Raises TimeoutError at the instant `when`, or before it where the patience ends."""
-        async with asyncio.timeout_at(min(when, self.deadline)) as limit:
+        async with asyncio.timeout_at(0.0 if self.is_over else min(when, self.deadline)) as limit:
             self._limit = limit
             try:
                 yield
@@ -148,6 +148,9 @@ class Attempting:
             except GatewayError as error:
                 lease.end()
                 return self._broken_off(call, tried, error, lease.target, started_at)
+            except BaseException:  # a defect of ours must not count as an attempt under way for ever
+                lease.end()
+                raise
             tried.append(last)
             may_repeat = last.verdict.action is Action.TRY_NEXT and call.upload is None and not patience.is_over
             following = self._board.begin(pool, names) if may_repeat else None
@@ -163,14 +166,15 @@ class Attempting:
         attempts = tuple(each.attempt for each in tried)
         if last.response is None:
             lease.end()
-            was_sent = any(each.verdict.reason is not Reason.NOT_REACHED for each in tried)
-            error = UpstreamFailed if was_sent else NoDeploymentAvailable
+            reasons = {each.verdict.reason for each in tried}
+            error = NoDeploymentAvailable if reasons == {Reason.NOT_REACHED} else UpstreamFailed
             told: GatewayError = error(
                 f"No {_what(pool)} answered.", retry_after_s=self._board.least_wait(pool).seconds
             )
             if last.verdict is ABANDONED:
                 told = ClientGone("The client had gone before there was an answer.")
-            return Unanswered(served=Served(attempts=attempts, status=told.status), error=told, was_sent=was_sent)
+            is_unknown = not reasons.isdisjoint((Reason.OUTCOME_UNKNOWN, Reason.ABANDONED))
+            return Unanswered(served=Served(attempts=attempts, status=told.status), error=told, is_unknown=is_unknown)
         served = Served(
             attempts=attempts,
             status=last.response.status,
@@ -194,7 +198,7 @@ class Attempting:
             attempts.append(self._attempt(call, target, started_at, None, error.code or error.type))
         if not attempts:
             raise error
-        return Unanswered(served=Served(attempts=tuple(attempts), status=error.status), error=error, was_sent=True)
+        return Unanswered(served=Served(attempts=tuple(attempts), status=error.status), error=error, is_unknown=True)
 
     def _all_out(self, pool: Pool) -> NoDeploymentAvailable | RateLimited:
         wait = self._board.least_wait(pool)

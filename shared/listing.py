@@ -164,7 +164,7 @@ async def _read(answered: Answered, patience: Patience) -> _Page:
 
 
 def _unanswered(attempts: tuple[Attempt, ...], error: GatewayError) -> Unanswered:
-    return Unanswered(served=Served(attempts=attempts, status=error.status), error=error, was_sent=True)
+    return Unanswered(served=Served(attempts=attempts, status=error.status), error=error, is_unknown=False)
 
 
 def _with_body(answered: Answered, body: bytes) -> Answered:

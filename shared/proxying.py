@@ -255,9 +255,12 @@ class Gateway:
             self._limits.settle(admission, tokens=0, money=Decimal(0))
             await self._record_refusal(call, error)
             raise
+        except Exception:  # a defect of ours: what it took is not known
+            self._limits.settle(admission, tokens=None, money=None)
+            raise
         served = answered.served
         if isinstance(answered, Unanswered):
-            if answered.was_sent:
+            if answered.is_unknown:
                 self._limits.settle(admission, tokens=None, money=None)
             else:
                 self._limits.settle(admission, tokens=0, money=Decimal(0))
