@@ -8,6 +8,7 @@ param queueServiceId string
 param email string
 @description('0: no budget.')
 param monthlyBudget int
+@description('Empty: no budget.')
 param budgetStart string
 
 var alerts = [
@@ -131,7 +132,7 @@ resource backlog 'Microsoft.Insights/metricAlerts@2018-03-01' = {
   }
 }
 
-resource budget 'Microsoft.Consumption/budgets@2024-08-01' = if (monthlyBudget > 0 && !empty(email)) {
+resource budget 'Microsoft.Consumption/budgets@2024-08-01' = if (monthlyBudget > 0 && !empty(budgetStart) && !empty(email)) {
   name: 'tollgate'
   properties: {
     category: 'Cost'

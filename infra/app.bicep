@@ -23,6 +23,7 @@ param explorerDatabase string
 @description('Empty: no virtual network.')
 param subnetId string
 param allowedNetworks string[]
+param frontDoorId string
 param settings object
 
 // `concurrency`: calls that one instance serves side by side. It has to be said: for Python the platform's default is one, an
@@ -72,7 +73,10 @@ resource app 'Microsoft.Web/sites@2024-11-01' = {
         for (network, index) in allowedNetworks: {
           name: 'allowed-${index}'
           action: 'Allow'
-          ipAddress: network
+          ipAddress: contains(network, '/subnets/') ? null : network
+          tag: contains(network, '/') ? 'Default' : 'ServiceTag'
+          vnetSubnetResourceId: contains(network, '/subnets/') ? network : null
+          headers: empty(frontDoorId) ? null : { 'x-azure-fdid': [frontDoorId] }
           priority: 100 + index
         }
       ]

@@ -55,7 +55,9 @@ resource functions 'Microsoft.Kusto/clusters/databases/scripts@2024-04-13' = {
   dependsOn: [views]
 }
 
-// Data Explorer has roles of its own, given to the application (client) id. Why each is in docs/deploying.md.
+// Data Explorer has roles of its own, given to the application (client) id. Why each is in docs/deploying.md. A cluster refuses
+// to be changed in two ways at once, so one comes after the other.
+@batchSize(1)
 resource roles 'Microsoft.Kusto/clusters/databases/principalAssignments@2024-04-13' = [
   for role in ['Ingestor', 'Viewer']: {
     parent: database
@@ -66,6 +68,7 @@ resource roles 'Microsoft.Kusto/clusters/databases/principalAssignments@2024-04-
       role: role
       tenantId: tenant().tenantId
     }
+    dependsOn: [functions]
   }
 ]
 

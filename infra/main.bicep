@@ -27,8 +27,11 @@ param privateNetwork bool = false
 @description('Address space of that network; its first /24 is the app\'s, its second the private endpoints\'.')
 param addressPrefix string = '10.77.0.0/16'
 
-@description('Who may reach the gateway itself: networks in CIDR form, such as the subnet of an Application Gateway. Empty: all.')
+@description('Who may reach the gateway itself: public addresses in CIDR form, resource ids of subnets, service tags. Empty: all.')
 param allowedNetworks string[] = []
+
+@description('The id of the one Front Door whose calls are let in. Empty: any caller from allowedNetworks is.')
+param frontDoorId string = ''
 
 @description('Resource ids of Azure OpenAI (or Foundry) accounts that upstreams with auth = "identity" name.')
 param openAiAccounts string[] = []
@@ -54,8 +57,8 @@ param alertEmail string = ''
 @description('Cost of the resource group a month, in the subscription\'s currency, from which an alert is sent; 0: none.')
 param monthlyBudget int = 0
 
-@description('The first day of the first month of the budget.')
-param budgetStart string = utcNow('yyyy-MM-01')
+@description('The first month of the budget, such as 2026-12-01: this one or a later. Azure refuses to change it later. Empty: no budget.')
+param budgetStart string = ''
 
 @description('Who deploys, so that they may upload the configuration and write secrets. Empty: nobody; azd fills it in.')
 param principalId string = ''
@@ -206,6 +209,7 @@ module app 'app.bicep' = {
     explorerDatabase: dataExplorer ? explorer!.outputs.database : ''
     subnetId: privateNetwork ? network!.outputs.appSubnetId : ''
     allowedNetworks: allowedNetworks
+    frontDoorId: frontDoorId
     settings: settings
   }
   dependsOn: [roles, endpoints]

@@ -25,6 +25,19 @@ resource insights 'Microsoft.Insights/components@2020-02-02' = {
   }
 }
 
+resource workbook 'Microsoft.Insights/workbooks@2023-06-01' = {
+  name: guid(insights.id, 'tollgate')
+  location: location
+  tags: tags
+  kind: 'shared'
+  properties: {
+    displayName: 'Tollgate'
+    category: 'workbook'
+    sourceId: insights.id
+    serializedData: loadTextContent('../queries/workbook.json')
+  }
+}
+
 output workspaceId string = workspace.id
 output insightsName string = insights.name
 output insightsConnectionString string = insights.properties.ConnectionString

@@ -39,6 +39,8 @@ resource links 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2024-06-01
   }
 ]
 
+// One after the other: a storage account takes one new connection at a time.
+@batchSize(1)
 resource endpoints 'Microsoft.Network/privateEndpoints@2024-05-01' = [
   for each in wanted: {
     name: 'pe-tollgate-${each.name}'
@@ -53,6 +55,7 @@ resource endpoints 'Microsoft.Network/privateEndpoints@2024-05-01' = [
   }
 ]
 
+@batchSize(1)
 resource names 'Microsoft.Network/privateEndpoints/privateDnsZoneGroups@2024-05-01' = [
   for (each, index) in wanted: {
     parent: endpoints[index]

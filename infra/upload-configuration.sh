@@ -8,6 +8,11 @@ if [ ! -f tollgate.toml ]; then
   echo "no tollgate.toml here yet: write one (docs/deploying.md), then run infra/upload-configuration.sh" >&2
   exit 0
 fi
-exec az storage blob upload --auth-mode login --overwrite --only-show-errors --output none \
-  --account-name "$TOLLGATE_STORAGE_ACCOUNT" --container-name "$TOLLGATE_CONFIG_CONTAINER" \
-  --name tollgate.toml --file tollgate.toml
+for pause in ${TOLLGATE_UPLOAD_PAUSES:-15 30 60 120} last; do # a role that was just given may take minutes to hold
+  az storage blob upload --auth-mode login --overwrite --only-show-errors --output none \
+    --account-name "$TOLLGATE_STORAGE_ACCOUNT" --container-name "$TOLLGATE_CONFIG_CONTAINER" \
+    --name tollgate.toml --file tollgate.toml && exit
+  [ "$pause" = last ] || { echo "trying again in $pause s" >&2 && sleep "$pause"; }
+done
+echo "tollgate.toml is not uploaded: run infra/upload-configuration.sh where the account can be reached, then azd deploy" >&2
+exit 1

@@ -215,6 +215,7 @@ def test_azd_finds_what_it_is_told_of() -> None:
     read = set(re.findall(r"TOLLGATE_\w+", (INFRA / "upload-configuration.sh").read_text())) - {
         "TOLLGATE_CONFIG",
         "TOLLGATE_REFRESH_S",
+        "TOLLGATE_UPLOAD_PAUSES",
     }
     assert read <= TEMPLATES["main.bicep"].outputs
 
@@ -283,12 +284,12 @@ def test_the_runbook_has_a_section_for_each_alert() -> None:
     assert set(re.findall(r"^## Alert: ([a-z-]+)$", runbook, re.MULTILINE)) == named
 
 
-def upload(folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Runs the hook in a checkout, with an `az` that prints what it is told."""
+def upload(folder: Path, az: str = '#!/bin/sh\necho az "$@"\n', **settings: str) -> subprocess.CompletedProcess[str]:
+    """Runs the hook in a checkout, with an `az` that prints what it is told, or another."""
     (folder / "infra").mkdir()
     shutil.copy(INFRA / "upload-configuration.sh", folder / "infra")
     (folder / "bin").mkdir()
-    (folder / "bin" / "az").write_text('#!/bin/sh\necho az "$@"\n')
+    (folder / "bin" / "az").write_text(az)
     (folder / "bin" / "az").chmod(0o755)
     return subprocess.run(
         [folder / "infra" / "upload-configuration.sh"],
@@ -309,6 +310,20 @@ def test_the_configuration_is_uploaded_to_where_the_app_looks_for_it(tmp_path: P
     assert "storage blob upload --auth-mode login --overwrite" in done.stdout
     assert "--account-name sttollgate --container-name tollgate-config --name tollgate.toml" in done.stdout
     assert "TOLLGATE_CONFIG: 'blob:${configContainer}/tollgate.toml'" in TEMPLATES["app.bicep"].text
+
+
+def test_the_upload_is_tried_again_until_the_role_that_was_just_given_holds(tmp_path: Path) -> None:
+    (tmp_path / "tollgate.toml").write_text("")
+    refusing = "#!/bin/sh\necho az >> tries\n[ $(wc -l < tries) -ge 3 ]\n"
+    done = upload(tmp_path, az=refusing, TOLLGATE_UPLOAD_PAUSES="0 0", **PLACE)
+    assert (done.returncode, (tmp_path / "tries").read_text().count("az")) == (0, 3), done.stderr
+
+
+def test_an_upload_that_stays_refused_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "tollgate.toml").write_text("")
+    done = upload(tmp_path, az="#!/bin/sh\nexit 1\n", TOLLGATE_UPLOAD_PAUSES="0 0", **PLACE)
+    assert done.returncode == 1
+    assert "then azd deploy" in done.stderr
 
 
 def test_azd_up_goes_on_where_there_is_no_configuration_yet(tmp_path: Path) -> None:
