@@ -29,7 +29,8 @@ class Charge(msgspec.Struct, frozen=True, kw_only=True):
     """One measure of one row."""
 
     measure: str
-    """`input`, `cached_input`, ..., `image`, `audio`, `characters`, `call`; `usage`: all of them; `unknown`: nobody said."""
+    """`input`, `cached_input`, ..., `image`, `audio`, `characters`, `call`; `usage`: all of them; `unpriced`: calls of the row
+    that have no price; `unknown`: calls of which nobody said."""
     quantity: Decimal
     unit: str
     """What the quantity is counted in."""
@@ -67,10 +68,16 @@ def charges_of(sheet: PriceSheet, row: UsageHour) -> list[Charge]:
     elif left and parts:
         largest = max(range(len(parts)), key=lambda index: parts[index].cost)
         parts[largest] = msgspec.structs.replace(parts[largest], cost=parts[largest].cost + left)
+    if row.unpriced_calls and row.cost:
+        parts.append(_calls("unpriced", row.unpriced_calls))
     if row.usage_unknown:
-        calls = Decimal(row.usage_unknown)
-        parts.append(Charge(measure="unknown", quantity=calls, unit="Requests", unit_price=None, cost=_NOTHING))
+        parts.append(_calls("unknown", row.usage_unknown))
     return parts
+
+
+def _calls(measure: str, count: int) -> Charge:
+    """Calls that cost nothing because nobody knows what they cost."""
+    return Charge(measure=measure, quantity=Decimal(count), unit="Requests", unit_price=None, cost=_NOTHING)
 
 
 def _parts(price: Price | None, row: UsageHour) -> Iterator[Charge]:

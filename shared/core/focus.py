@@ -33,6 +33,7 @@ _METERS = {
     "characters": "Characters spoken",
     "call": "Calls",
     "usage": "Usage as a whole",
+    "unpriced": "Calls without a price",
     "unknown": "Calls of unknown usage",
 }
 

@@ -30,7 +30,7 @@ def charge(price: Price, usage: TokenUsage, *, calls: int = 1, tier: str = "") -
     """The money for a usage, in the price's currency. None: the price does not cover it.
 
     A class of tokens without a price of its own costs what its tokens cost. A model whose price says nothing of tokens is
-    billed by its other measures alone.
+    billed by its other measures alone. A price of tokens alone says nothing of what told no tokens.
     """
     parts: list[Decimal | None] = []
     if price.input is not None or price.output is not None:
@@ -44,7 +44,8 @@ def charge(price: Price, usage: TokenUsage, *, calls: int = 1, tier: str = "") -
         (price.audio_minute, Decimal(usage.audio_ms or 0) / _MS_PER_MINUTE),
     )
     others = [amount * measured for amount, measured in measures if amount is not None and measured]
-    if not parts and not others and price.call is None and _is_something(usage):
+    is_by_token = parts and (usage.input_tokens or usage.output_tokens)
+    if not is_by_token and not others and price.call is None and _is_something(usage):
         return None
     total = sum((part for part in (*parts, *others) if part is not None), _NOTHING) + calls * (price.call or 0)
     if tier == BATCH and price.tier != BATCH:
@@ -98,9 +99,14 @@ def _priced(sheet: PriceSheet, on: date, row: UsageHour) -> UsageHour:
     return replace(
         row,
         cost=_NOTHING if cost is None else _rounded(cost),
-        unpriced_calls=row.metered if cost is None else 0,
+        unpriced_calls=row.metered if price is None or cost is None else _not_covered(price, row),
         price_version=sheet.version,
     )
+
+
+def _not_covered(price: Price, row: UsageHour) -> int:
+    """The calls whose only measure the price says nothing of, beside others that it holds for: speech by its characters."""
+    return 0 if price.characters is not None or price.call is not None or not row.characters else row.counted
 
 
 def _shared_out(rows: Sequence[UsageHour], provisioned: Mapping[str, Price], on: date) -> Iterable[UsageHour]:

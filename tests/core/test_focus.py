@@ -159,6 +159,17 @@ def test_what_has_no_price_is_a_line_that_says_so() -> None:
     assert all("NO PRICE" in row["ChargeDescription"] and D(row["BilledCost"]) == 0 for row in rows)
 
 
+def test_calls_without_a_price_are_a_line_beside_those_that_have_one() -> None:
+    """Guards that a price which came in the middle of a day hides nothing of what was before."""
+    day = used(input_tokens=1000)
+    rows = rows_of(msgspec.structs.replace(day, calls=4, provider=4, input_tokens=1600, unpriced_calls=3))
+    assert [cells(row, "x_TokenClass", "ConsumedQuantity", "BilledCost", "x_IsUnpriced") for row in rows] == [
+        ("usage", "1", str(day.cost), "false"),
+        ("unpriced", "3", "0", "true"),
+    ]
+    assert [problem for each in rows for problem in problems(each)] == []
+
+
 def test_a_share_of_provisioned_throughput_and_former_prices_are_charged_as_a_whole() -> None:
     dearer = sheet_of((msgspec.structs.replace(GPT, input=D(99)),), NO_PRICES, "EUR")
     for row in (USES["provisioned throughput"], used(sheet=dearer, input_tokens=1000)):

@@ -73,6 +73,9 @@ CHARGES: dict[str, tuple[Price, TokenUsage, str | None]] = {
         Price(model="e", cached_input=Decimal(1), output=Decimal(1)), TokenUsage(input_tokens=2, cached_input_tokens=1), None,
     ),
     "another measure than it is priced by": (IMAGE, TokenUsage(input_tokens=1), None),
+    "characters, where tokens are priced": (NEW, TokenUsage(characters=2_000), None),
+    "sound, where tokens are priced": (NEW, TokenUsage(audio_ms=90_000, input_tokens=0), None),
+    "images, where tokens are priced": (NEW, TokenUsage(images=1), None),
     "free is a price": (Price(model="f", input=Decimal(0), output=Decimal(0)), TokenUsage(input_tokens=9), "0"),
 }  # fmt: skip
 
@@ -182,6 +185,19 @@ def test_rows_are_rated_and_what_has_no_price_is_counted() -> None:
     assert (known.cost, known.unpriced_calls, known.price_version) == (Decimal("2.5"), 0, prices.version)
     assert (unknown.cost, unknown.unpriced_calls, unknown.input_tokens) == (0, 3, 5)
     assert (silent.cost, silent.unpriced_calls) == (0, 0)
+
+
+def test_speech_that_tells_no_tokens_is_unpriced_beside_speech_that_does() -> None:
+    """Guards that gpt-4o-mini-tts, whose shipped price is by token, is not free where only characters are known."""
+    silent = row(model="gpt-4o-mini-tts", characters=2_000, provider=0, counted=1)
+    both = row(
+        model="gpt-4o-mini-tts", calls=3, completed=3, provider=1, counted=2, characters=2_000,
+        input_tokens=MILLION, output_tokens=MILLION, audio_output_tokens=MILLION,
+    )  # fmt: skip
+    rows = rated(sheet(shipped=shipped_prices()), "2026111512", [silent, both])
+    assert [(each.cost, each.unpriced_calls) for each in rows] == [(0, 1), (Decimal("14.5"), 2)]
+    [by_character] = rated(sheet(Price(model="gpt-4o-mini-tts", characters=Decimal(15))), "2026111512", [silent])
+    assert (by_character.cost, by_character.unpriced_calls) == (Decimal("0.03"), 0)
 
 
 def test_rating_again_by_other_prices_changes_money_alone() -> None:
