@@ -16,6 +16,7 @@ from shared.core.configuration import Target
 from shared.core.headers import Headers, for_record, get
 from shared.core.json_text import NOT_READABLE
 from shared.core.operations import Form
+from shared.core.prices import STANDARD_TIERS
 from shared.core.usage import Reading, TokenUsage
 
 _LONGEST_TEXT = 256
@@ -112,10 +113,7 @@ def tier_of(call: Call, reading: Reading) -> str:
     """What the price depends on besides the model: as the answer says it, else as it was asked for. Empty: the standard."""
     asked = call.route.operation.tier_fields
     told = reading.tier or "/".join(filter(None, (_asked(call, name) or default for name, default in asked.items())))
-    return "" if told in _STANDARD_TIERS else told
-
-
-_STANDARD_TIERS = frozenset({"auto", "default", "standard"})
+    return "" if told in STANDARD_TIERS else told
 
 
 def _asked(call: Call, name: str) -> str | None:

@@ -16,7 +16,7 @@ from shared.core.call_ids import mint, opened_at
 from shared.core.call_record import CallRecord, Outcome, UsageSource
 from shared.core.ledger import UsageEntry
 from shared.core.operations import CATALOGUE, Operation
-from shared.core.prices import BATCH
+from shared.core.prices import BATCH, STANDARD_TIERS
 from shared.core.usage import TokenUsage, parse_response
 
 _OPERATIONS = {operation.name: operation for operation in CATALOGUE}
@@ -119,23 +119,30 @@ class BatchUsage:
         self._parse = _operation_of(batch.endpoint).parse
         self._models: dict[str, list[TokenUsage]] = {}
         self._bytes: dict[str, int] = {}
+        self._is_whole = True
 
     def add(self, line: bytes) -> None:
-        """One line. What cannot be read has no usage, and neither has what failed."""
+        """One line. What failed has no usage; of what cannot be read, or does not say, it is not known."""
         try:
-            response = _line_decoder.decode(line).response or _LineResponse()
+            response = _line_decoder.decode(line).response
+            if response is None or response.status_code >= 300:
+                return
             part = self._parse(bytes(response.body))
         except (msgspec.DecodeError, UnicodeDecodeError):
+            self._is_whole = False
             return
-        if response.status_code < 300 and part.usage is not None:
-            model = part.model or ""
-            self._models.setdefault(model, []).append(part.usage)
-            self._bytes[model] = self._bytes.get(model, 0) + len(line)
+        if part.usage is None:
+            self._is_whole = False
+            return
+        model = part.model or ""
+        self._models.setdefault(model, []).append(part.usage)
+        self._bytes[model] = self._bytes.get(model, 0) + len(line)
 
     def entries(self, made: Deferred, batch: Batch) -> list[UsageEntry]:
-        """A ledger line for each model, in the hour in which the batch ended."""
+        """A ledger line for each model, in the hour in which the batch ended; one more where some lines did not tell."""
         at = batch.ended_at or opened_at(made.call_id)
-        return [
+        untold = [] if self._is_whole else [unknown_entry(made)]
+        return untold + [
             msgspec.structs.replace(
                 _entry(made, at, model),
                 usage_source=UsageSource.PROVIDER,
@@ -148,7 +155,7 @@ class BatchUsage:
 
 
 def unknown_entry(made: Deferred) -> UsageEntry:
-    """The ledger line of a batch that is gone before it told what it used: that is unknown, and not nothing."""
+    """The ledger line of a batch that did not tell all that it used, or is gone before it did: unknown is not nothing."""
     return msgspec.structs.replace(_entry(made, opened_at(made.call_id), ""), usage_source=UsageSource.NONE)
 
 
@@ -158,6 +165,7 @@ class LateUsage(msgspec.Struct, frozen=True, kw_only=True):
     usage_source: UsageSource
     usage: TokenUsage
     model_served: str | None = None
+    tier: str | None = None
 
 
 def late_usage(body: bytes) -> LateUsage | None:
@@ -166,7 +174,12 @@ def late_usage(body: bytes) -> LateUsage | None:
     if not part.finish_reasons:
         return None
     source = UsageSource.NONE if part.usage is None else UsageSource.PROVIDER
-    return LateUsage(usage_source=source, usage=part.usage or TokenUsage(), model_served=part.model)
+    return LateUsage(
+        usage_source=source,
+        usage=part.usage or TokenUsage(),
+        model_served=part.model,
+        tier=None if part.tier in STANDARD_TIERS else part.tier,
+    )
 
 
 def _entry(made: Deferred, at: datetime, model: str) -> UsageEntry:

@@ -11,6 +11,8 @@ from decimal import Decimal
 
 import msgspec
 
+STANDARD_TIERS = frozenset({"auto", "default", "standard"})
+"""Service tiers that are none: a record leaves them out."""
 SEPARATE_TIERS = frozenset({"flex", "priority"})
 """Service tiers that no other price holds for. A batch has a discount, and images may be priced by their tokens."""
 BATCH = "batch"

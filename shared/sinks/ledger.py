@@ -75,8 +75,8 @@ class Ledger:
         """Says what a call used that did not say so itself. False where it has no line yet."""
         hour = hour_of(call_id)
         told: Entity = {"PartitionKey": hour, "RowKey": call_id, "UsageSource": late.usage_source.value}
-        if late.model_served:
-            told["ModelServed"] = late.model_served
+        also = {"ModelServed": late.model_served, "Tier": late.tier}
+        told |= {name: value for name, value in also.items() if value}
         try:
             await submit(self._table, [Change("PATCH", told | properties_of(late.usage), etag="*")])
         except TableTransactionError as error:

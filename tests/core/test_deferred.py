@@ -74,7 +74,7 @@ def entries(*lines: bytes, **fields: Any) -> list[Any]:
 
 
 def test_a_batch_is_a_ledger_line_for_each_model_in_the_hour_in_which_it_ended() -> None:
-    first, second = entries(
+    unknown, first, second = entries(
         line(prompt_tokens=10, completion_tokens=5),
         line("o3", prompt_tokens=1, completion_tokens=1),
         line(prompt_tokens=20, completion_tokens=7),
@@ -90,7 +90,13 @@ def test_a_batch_is_a_ledger_line_for_each_model_in_the_hour_in_which_it_ended()
         "2026112203", "batches", "batch", UsageSource.PROVIDER,
     )  # fmt: skip
     assert (second.model_served, second.input_tokens, second.cached_input_tokens) == ("o3", 1, None)
-    assert len({first.call_id, second.call_id, made().call_id}) == 3
+    assert unknown == unknown_entry(made()), "of lines that cannot be read, or do not say, it is not known"
+    assert len({first.call_id, second.call_id, unknown.call_id, made().call_id}) == 4
+
+
+def test_what_failed_in_a_batch_is_no_unknown_usage() -> None:
+    (entry,) = entries(line(prompt_tokens=10), line(status=429), b'{"response":null,"error":{"code":"batch_expired"}}')
+    assert entry.input_tokens == 10
 
 
 @given(st.permutations([line(prompt_tokens=n, completion_tokens=1) for n in range(4)]))
@@ -129,6 +135,11 @@ def test_a_background_response_tells_its_usage_once_it_has_ended() -> None:
     late = late_usage(json.dumps(told).encode())
     assert late
     assert (late.usage_source, late.usage) == (UsageSource.PROVIDER, TokenUsage(input_tokens=3, output_tokens=4))
+    assert late.tier is None
+    for tier, kept in (("priority", "priority"), ("default", None)):
+        late = late_usage(json.dumps(told | {"service_tier": tier}).encode())
+        assert late
+        assert late.tier == kept, "what it costs depends on the tier that served it"
     told |= {"status": "failed", "usage": None}
     late = late_usage(json.dumps(told).encode())
     assert late
