@@ -93,7 +93,7 @@ def parse_query(parameters: Parameters, now: datetime, client_id: str | None = N
     zone = _zone(parameters.text("time_zone"))
     month = now.astimezone(zone).replace(day=1, hour=0, minute=0, second=0, microsecond=0).astimezone(UTC)
     start, end = whole_hours(parameters.instant("start", month, zone), parameters.instant("end", now, zone))
-    group_by = parameters.listed("group_by") or ("client_id", "model")
+    group_by = tuple(dict.fromkeys(parameters.listed("group_by"))) or ("client_id", "model")
     if granularity := parameters.text("granularity"):
         parameters.chosen("granularity", TIMES, granularity)
         group_by = (granularity, *(name for name in group_by if name != granularity))

@@ -132,6 +132,11 @@ def test_a_granularity_is_the_first_group() -> None:
     assert parse_query(asked(granularity="day", group_by="model,day"), NOW).group_by == ("day", "model")
 
 
+def test_a_group_that_is_named_twice_is_one_column() -> None:
+    """Guards that the figures of a CSV stand below their own names."""
+    assert parse_query(asked(group_by="model,day,model"), NOW).group_by == ("model", "day")
+
+
 def test_days_are_those_of_the_zone_that_is_asked_for() -> None:
     """The clocks of Zurich went back on 2026-10-25 at 01:00 UTC: that day has 25 hours."""
     hours = [row(f"{day}{hour:02}", 1) for day in ("20261024", "20261025", "20261026") for hour in range(24)]
