@@ -76,7 +76,7 @@ class Recorder(msgspec.Struct, frozen=True, kw_only=True):
             await self.archive.remove(pieces[0].call_id)
             return ()
         except Exception as failure:
-            if _is_outage(failure):
+            if is_outage(failure):
                 raise
             for piece in pieces:
                 await self._set_aside(encode(piece), repr(failure))
@@ -123,7 +123,7 @@ class Recorder(msgspec.Struct, frozen=True, kw_only=True):
             async def deliver(lines: Sequence[bytes], sink: Sink = sink) -> None:
                 records = [event for event in map(decode, lines) if not isinstance(event, Chunk)]
                 failed, failure = await _write(sink, records)
-                if failure is not None and _is_outage(failure):
+                if failure is not None and is_outage(failure):
                     raise failure
                 for record in failed:
                     await self._set_aside(encode(record), f"{sink.name}: {failure!r}")
@@ -156,7 +156,7 @@ async def _write(sink: Sink, records: Sequence[Record]) -> tuple[Sequence[Record
     try:
         await sink.write(records)
     except Exception as failure:  # noqa: BLE001 - a sink that is down must not stop the others
-        if _is_outage(failure) or len(records) == 1:
+        if is_outage(failure) or len(records) == 1:
             return records, failure
     else:
         return (), None
@@ -166,17 +166,17 @@ async def _write(sink: Sink, records: Sequence[Record]) -> tuple[Sequence[Record
         try:
             await sink.write([record])
         except Exception as failure:  # noqa: BLE001 - likewise
-            if _is_outage(failure):
+            if is_outage(failure):
                 return [*failed, *records[index:]], failure
             failed.append(record)
             last = failure
     return failed, last
 
 
-def _is_outage(failure: Exception) -> bool:
+def is_outage(failure: Exception) -> bool:
     """Whether it is the store that is at fault and not what was to be written."""
     if isinstance(failure, ExceptionGroup):
-        return any(map(_is_outage, failure.exceptions))
+        return any(map(is_outage, failure.exceptions))
     if isinstance(failure, HttpResponseError):
         return failure.status_code in (401, 403, 404, 408, 409, 412, 429, None) or failure.status_code >= 500
     return isinstance(failure, AzureError | OSError)  # TimeoutError is an OSError

@@ -16,6 +16,7 @@ import msgspec
 from shared.core.ledger import HourCount, Span, UsageEntry, UsageHour, add_up, hours_since, period_around
 from shared.core.prices import PriceSheet
 from shared.core.pricing import rated
+from shared.recording import is_outage
 from shared.sinks.ledger import Dirty, Ledger
 from shared.usage_table import UsageTable
 
@@ -35,26 +36,45 @@ async def run(
     now: datetime,
     incomplete_after: timedelta,
 ) -> int:
-    """Counts every period that is marked; `now` is UTC. Returns how many hours there were."""
+    """Counts every period that is marked; `now` is UTC. Returns how many hours there were.
+
+    Raises AzureError; an ExceptionGroup where hours could not be counted: then the watermark stays, as it does where another
+    rollup overtook this one.
+    """
     rollup = _Rollup(ledger, usage, recover, prices, now=now, overdue_before=now - incomplete_after)
     if prices.provisioned(now.date()):
         for hour in hours_since(await usage.watermark(), now):
             await ledger.mark_dirty(hour)  # provisioned throughput costs money also while nobody uses it
     hours = await ledger.dirty(Span.HOUR)
+    failures: list[Exception] = []
+    is_whole = True
     for dirty in hours:
-        await rollup.count_hour(dirty)
-    await add_up_marked(ledger, usage)
-    await usage.set_watermark(now)
+        try:
+            is_whole &= await rollup.count_hour(dirty)
+        except Exception as failure:
+            if is_outage(failure):
+                raise
+            _log.warning("hour not counted", extra={"hour": dirty.period, "reason": repr(failure)})
+            failures.append(failure)
+    is_whole &= await add_up_marked(ledger, usage)
+    if failures:
+        raise ExceptionGroup("some hours are left for the next run", failures)
+    if is_whole:
+        await usage.set_watermark(now)
     return len(hours)
 
 
-async def add_up_marked(ledger: Ledger, usage: UsageTable) -> None:
-    """Adds up every day, and then every month, that is marked."""
+async def add_up_marked(ledger: Ledger, usage: UsageTable) -> bool:
+    """Adds up every day, and then every month, that is marked. False where another rollup overtook this one."""
+    is_whole = True
     for span in (Span.DAY, Span.MONTH):
         for dirty in await ledger.dirty(span):
             stored = await usage.stored(dirty.period)
             if await usage.replace(stored, add_up(dirty.period, await usage.parts_of(dirty.period))):
                 await _done(ledger, dirty, is_final=True)
+            else:
+                is_whole = False
+    return is_whole
 
 
 async def _done(ledger: Ledger, dirty: Dirty, *, is_final: bool) -> None:
@@ -93,13 +113,16 @@ class _Rollup:
         self._now = now
         self._overdue_before = overdue_before
 
-    async def count_hour(self, dirty: Dirty) -> None:
+    async def count_hour(self, dirty: Dirty) -> bool:
+        """False where another rollup overtook this one: the mark stays."""
         stored = await self._usage.stored(dirty.period)
         hour = await self._counted(dirty.period)
         if await self._end([each for each in hour.open if each.opened_at < self._overdue_before]):
             hour = await self._counted(dirty.period)
-        if await self._usage.replace(stored, rated(self._prices, dirty.period, hour.rows)):
-            await _done(self._ledger, dirty, is_final=not hour.open)
+        if not await self._usage.replace(stored, rated(self._prices, dirty.period, hour.rows)):
+            return False
+        await _done(self._ledger, dirty, is_final=not hour.open)
+        return True
 
     async def _counted(self, hour: str) -> _Hour:
         count, still_open = HourCount(), []

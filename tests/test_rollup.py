@@ -2,12 +2,13 @@
 
 import contextlib
 import copy
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, override
 
 import pytest
+from azure.data.tables import UpdateMode
 from azure.data.tables.aio import TableClient
 
 from shared import rollup
@@ -17,7 +18,7 @@ from shared.core.ledger import Span, UsageEntry, UsageHour
 from shared.core.prices import NO_PRICES, Price, PriceSheet, sheet_of
 from shared.recording import Recorder
 from shared.sinks.ledger import Dirty, Ledger
-from shared.usage_table import UsageTable
+from shared.usage_table import Stored, UsageTable
 from tests.examples import NOON, archived, closed, opened
 from tests.storage import Storage
 
@@ -220,6 +221,37 @@ async def test_a_rollup_that_another_one_overtook_writes_nothing(storage: Storag
     await run(storage, ledger=Overtaken(storage, closed(2)))
     assert await calls(storage) == {HOUR: 2}
     assert await storage.dirty() == []
+
+
+class _OvertakenTable(UsageTable):
+    """A table into which another rollup writes whatever this one wants to replace."""
+
+    @override
+    async def replace(self, stored: Stored, rows: Sequence[UsageHour]) -> bool:
+        assert await UsageTable(self._table).replace(stored, rows)
+        return await super().replace(stored, rows)
+
+
+async def test_a_rollup_that_another_one_overtook_does_not_say_up_to_when_it_is_counted(storage: Storage) -> None:
+    """The other one may have read the ledger before this one began."""
+    await storage.ledger.write([closed(1)])
+    await run(storage, usage=_OvertakenTable(storage.usage._table))
+    assert await storage.usage.watermark() is None
+    await run(storage)
+    assert await storage.usage.watermark() == SOON
+
+
+async def test_an_hour_that_cannot_be_counted_stops_no_other(storage: Storage) -> None:
+    """Guards that one line which this version cannot read does not end all usage. The watermark says that something is left."""
+    await storage.ledger.write([closed(1), closed(2, NOON + timedelta(hours=1))])
+    line = {"PartitionKey": HOUR, "RowKey": closed(1).record.call_id}
+    await storage.ledger._table.upsert_entity(line | {"Outcome": "of tomorrow"}, UpdateMode.MERGE)
+    with pytest.raises(ExceptionGroup, match="left for the next run"):
+        await run(storage)
+    assert await calls(storage) == {NEXT: 1}
+    assert await sums(storage, Span.MONTH) == {"202611": (1, 10)}
+    assert await storage.dirty() == [HOUR]
+    assert await storage.usage.watermark() is None
 
 
 async def sums(storage: Storage, span: Span) -> dict[str, tuple[int, int]]:
