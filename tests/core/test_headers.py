@@ -43,22 +43,22 @@ DROPPED_ON_THE_WAY_DOWN = [*HOP_BY_HOP, "content-length", "date", "server", "set
 PASSED_DOWN = ["content-type", "content-encoding", "x-request-id", "retry-after-ms", "x-ratelimit-remaining-tokens"]
 
 
-@pytest.mark.parametrize("name", DROPPED_ON_THE_WAY_UP)
+@pytest.mark.parametrize("name", sorted(DROPPED_ON_THE_WAY_UP))
 def test_what_ends_at_the_gateway(name: str) -> None:
     assert for_upstream(((name, "x"), ("x-kept", "1"))) == (("x-kept", "1"),)
 
 
-@pytest.mark.parametrize("name", PASSED_UP)
+@pytest.mark.parametrize("name", sorted(PASSED_UP))
 def test_what_a_client_sends_reaches_the_upstream(name: str) -> None:
     assert for_upstream(((name, "x"),)) == ((name, "x"),)
 
 
-@pytest.mark.parametrize("name", DROPPED_ON_THE_WAY_DOWN)
+@pytest.mark.parametrize("name", sorted(DROPPED_ON_THE_WAY_DOWN))
 def test_what_an_upstream_says_to_its_neighbour_only(name: str) -> None:
     assert for_client(((name, "x"), ("x-kept", "1"))) == (("x-kept", "1"),)
 
 
-@pytest.mark.parametrize("name", PASSED_DOWN)
+@pytest.mark.parametrize("name", sorted(PASSED_DOWN))
 def test_what_an_upstream_answers_reaches_the_client(name: str) -> None:
     assert for_client(((name, "x"),)) == ((name, "x"),)
 
