@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import azure.functions as func
+import msgspec
 
 from shared import rollup, wiring
 from shared.chains import chain_hours
@@ -10,6 +11,7 @@ from shared.core.errors import NotReady
 from shared.core.tracing import Kind
 from shared.publishing import SPILL
 from shared.sweeping import sweep
+from shared.telemetry import OFF
 from shared.wiring import Services
 
 blueprint = func.Blueprint()
@@ -29,6 +31,7 @@ async def roll_up_usage(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the
         "roll up": _count(parts),
         "settle budgets": _settle(parts),
         "chain hours": chain_hours(parts.ledger, parts.chains, now=wiring.now()),
+        "tell backlog": _tell_backlog(parts),
         "sweep limits": parts.limits_table.sweep(wiring.now()),
     }
     failures = []
@@ -41,6 +44,11 @@ async def roll_up_usage(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the
                 failures.append(failure)
     if failures:
         raise ExceptionGroup("some of the timer's work is left for the next run", failures)
+
+
+async def _tell_backlog(parts: Services) -> None:
+    if parts.telemetry is not OFF:
+        parts.telemetry.backlog(msgspec.structs.asdict((await parts.readiness.report()).backlog))
 
 
 async def _meter(parts: Services) -> None:

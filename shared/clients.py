@@ -110,8 +110,8 @@ class DirectoryStatus(msgspec.Struct, frozen=True, kw_only=True):
     age_s: int | None
     problem: str | None
     """Why it could not be read since."""
-    unreadable: tuple[str, ...]
-    """Clients that are refused, and why."""
+    unreadable: int
+    """Clients that are refused; the log says who, and why."""
 
 
 class Directory:
@@ -141,6 +141,8 @@ class Directory:
             _log.warning("clients not refreshed", extra={"reason": str(error)})
             self.rebuild()
             raise NotReady("The clients table cannot be read; try again later.") from error
+        for client_id, reason in stored.unreadable.items() - self.stored.unreadable.items():
+            _log.error("client unreadable", extra={"client_id": client_id, "reason": reason})
         self.stored, self._refreshed_at, self._problem = stored, at, None
         self.rebuild()
 
@@ -172,7 +174,7 @@ class Directory:
             refreshed_at=at,
             age_s=None if at is None else round((self._now() - at).total_seconds()),
             problem=self._problem,
-            unreadable=tuple(f"{client_id}: {why}" for client_id, why in self.stored.unreadable.items()),
+            unreadable=len(self.stored.unreadable),
         )
 
     async def put_client(self, client: Client, *, etag: str | None = None, create: bool = False) -> StoredClient:

@@ -29,6 +29,8 @@ _PAUSE_S = 30.0
 """Between attempts to replace one that still holds."""
 _USELESS_S = 10.0
 """A token is not shown so shortly before it expires."""
+UNIDENTIFIED = "no token"
+"""What the reason begins with where the identity has none to show."""
 _TIMEOUT_S = 10.0
 
 
@@ -84,7 +86,7 @@ class _Source:
                 return _token(await self._credential.get_token_info(self._scope))
         except (AzureError, OSError, ValueError) as error:
             reason = str(error).partition("\n")[0][:200]
-            raise UpstreamError(f"no token: {type(error).__name__}: {reason}".rstrip(": "), sent=False) from error
+            raise UpstreamError(f"{UNIDENTIFIED}: {type(error).__name__}: {reason}".rstrip(": "), sent=False) from error
 
 
 class Credentials:

@@ -127,17 +127,24 @@ class Readiness:
 
     def _judged(self, seen: _Seen) -> Report:
         configuration, source = self._directory.current, self._directory.source.status
+        clients = self._directory.status()
         age_s = _age_s(seen.counted_at, self._now())
         deployments, out = self._deployments(configuration)
         problems = (*_problems(seen), *(() if configuration else source.problems))
-        warnings = (*_warnings(seen, age_s), *out, *(source.problems if configuration else ()))
+        refused = f"{clients.unreadable} clients are refused: what the table says of them cannot be read."
+        warnings = (
+            *_warnings(seen, age_s),
+            *([refused] if clients.unreadable else []),
+            *out,
+            *(source.problems if configuration else ()),
+        )
         served = Status.DEGRADED if warnings else Status.READY
         return Report(
             status=Status.NOT_READY if problems else served,
             problems=problems,
             warnings=warnings,
             configuration=source.summary,
-            clients=self._directory.status(),
+            clients=clients,
             deployments=deployments,
             backlog=Backlog(
                 messages=_known(seen.messages), shelved=_known(seen.shelved), quarantined=_known(seen.quarantined)

@@ -4,6 +4,7 @@ Rule: off costs nothing. Nothing of OpenTelemetry is imported, and a call does n
 with the span that they belong to: context variables do not reach the task that a stream is produced in.
 """
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from enum import StrEnum
 
@@ -50,6 +51,9 @@ class Telemetry:
         """A part of the work, for as long as the `with` block lasts: a span below each parent, or one of its own where none is
         given. It yields the first of these spans."""
         return _NOTHING
+
+    def backlog(self, waiting: Mapping[str, int | None]) -> None:
+        """How much waits to be kept, by what it is; None: not known."""
 
     def close(self) -> None:
         """Tells what has not been told yet."""

@@ -38,7 +38,7 @@ from shared.core.call_record import CallRecord
 from shared.core.configuration import Configuration, Upstream
 from shared.core.headers import Headers
 from shared.core.trace_context import TraceContext, child, trace_of
-from shared.core.tracing import METRICS, Attributes, Kind, Measurement, Span, measurements_of, spans_of
+from shared.core.tracing import BACKLOG, METRICS, Attributes, Kind, Measurement, Span, measurements_of, spans_of
 from shared.settings import Settings
 from shared.telemetry import Exporter, Telemetry, exporters_of
 
@@ -77,6 +77,7 @@ class OpenTelemetry(Telemetry):
             )
             for name, metric in METRICS.items()
         }
+        self._backlog = meter.create_gauge(BACKLOG, "{item}", "What waits to be kept, as of the timer's last run.")
         atexit.register(self.close)
 
     @override
@@ -117,6 +118,12 @@ class OpenTelemetry(Telemetry):
                     self._emit(
                         Span(name=name, kind=kind, context=context, start=start, end=end, attributes={}, error=error)
                     )
+
+    @override
+    def backlog(self, waiting: Mapping[str, int | None]) -> None:
+        for what, number in waiting.items():
+            if number is not None:
+                self._backlog.set(number, {f"{BACKLOG}.of": what})
 
     @override
     def close(self) -> None:

@@ -181,7 +181,9 @@ async def test_nothing_new_leaves_the_same_snapshot(table: ClientTable) -> None:
     assert directory.current is before
 
 
-async def test_whoever_something_unreadable_is_said_of_is_refused(table: ClientTable) -> None:
+async def test_whoever_something_unreadable_is_said_of_is_refused(
+    table: ClientTable, caplog: pytest.LogCaptureFixture
+) -> None:
     directory = await directory_over(table)
     await table.put_client(CLIENT)
     await table.put_key(stored_key())
@@ -191,7 +193,11 @@ async def test_whoever_something_unreadable_is_said_of_is_refused(table: ClientT
     )
     await directory.refresh()
     assert opened(directory) == {KEY.hash.id: "team-blue"}
-    assert {each.partition(":")[0] for each in directory.status().unreadable} == {"team-red", "team-x"}
+    assert directory.status().unreadable == 2
+    told = [record for record in caplog.records if record.message == "client unreadable"]
+    assert {vars(record)["client_id"] for record in told} == {"team-red", "team-x"}
+    await directory.refresh()
+    assert len([record for record in caplog.records if record.message == "client unreadable"]) == 2, "told once"
 
 
 async def test_without_a_first_look_everyone_is_refused(table: ClientTable) -> None:

@@ -14,6 +14,7 @@ from azure.storage.blob.aio import BlobServiceClient
 
 from devtools import cli
 from devtools.azurite import Azurite
+from devtools.cli import stores
 from devtools.eventhubs import EventHubsServer
 from devtools.kusto import KustoServer
 from devtools.simulator import Fault, Simulator
@@ -243,6 +244,31 @@ async def test_an_upstream_that_is_away_is_found(well: dict[str, str], simulator
     (found,) = wrong(await only(well | {"TOLLGATE_CONFIG": json.dumps(away)}, "upstreams"))
     assert (found.level, found.message) == (Level.ERROR, "The upstream 'east' cannot be reached: ConnectError.")
     assert "`url` of 'east'" in found.remedy
+
+
+async def test_that_there_is_no_identity_to_show_is_found(
+    well: dict[str, str], simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "EnvironmentCredential")  # which says nothing here
+    of_identity = document(simulator)
+    of_identity["upstreams"][0] = {"name": "east", "kind": "azure", "url": "https://east.example", "auth": "identity"}
+    (found,) = wrong(await only(well | {"TOLLGATE_CONFIG": json.dumps(of_identity)}, "upstreams"))
+    assert (found.level, "there is none here" in found.message) == (Level.ERROR, True), found
+    assert "`az login`" in found.remedy
+
+
+def test_where_nothing_is_set_up_that_of_make_run_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in (*stores.STORAGE, "TOLLGATE_CONFIG", "TOLLGATE_ADMIN_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(stores, "RUN_INFO", tmp_path / "run.json")
+    assert cli.main(["doctor", "--only", "settings"]) == 1
+    assert "No Storage account is named." in capsys.readouterr().out
+    run = {"storage_connection_string": AWAY, "admin_key": "tga-1234567890123456789012"}
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    assert cli.main(["doctor", "--only", "settings"]) == 0, capsys.readouterr().out
 
 
 FAULTS: dict[str, tuple[Fault, Level, str, str]] = {

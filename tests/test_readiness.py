@@ -47,6 +47,7 @@ class State:
     counted_at: datetime | Exception | None = NOW - timedelta(seconds=30)
     problems: tuple[str, ...] = ()
     has_configuration: bool = True
+    unreadable: int = 0
     out: str = ""
     """A deployment that is cooling down."""
     asked: list[str] = field(default_factory=list)
@@ -76,7 +77,7 @@ def readiness(state: State) -> Readiness:
     directory: Any = SimpleNamespace(
         current=parse(CONFIGURATION, {}) if state.has_configuration else None,
         source=SimpleNamespace(status=SourceStatus(source="file", loaded_at=loaded_at, problems=state.problems)),
-        status=lambda: DirectoryStatus(refreshed_at=NOW, age_s=0, problem=None, unreadable=()),
+        status=lambda: DirectoryStatus(refreshed_at=NOW, age_s=0, problem=None, unreadable=state.unreadable),
     )
     board = HealthBoard(now=lambda: 0.0, random=lambda: 0.0)
     if state.out:
@@ -113,6 +114,7 @@ STATES: dict[str, tuple[State, Status, str]] = {
     "something is on the shelf": (State(shelved=2), Status.DEGRADED, "2 blobs wait on the shelf"),
     "something is in quarantine": (State(quarantined=3), Status.DEGRADED, "3 messages are in quarantine"),
     "no rollup for long": (State(counted_at=NOW - timedelta(hours=2)), Status.DEGRADED, "rolled up 7200 s ago"),
+    "clients cannot be read": (State(unreadable=2), Status.DEGRADED, "2 clients are refused"),
     "a model is out": (State(out="b"), Status.DEGRADED, "Every deployment of the model 'n' is out for now."),
 }  # fmt: skip
 

@@ -46,7 +46,11 @@ COMMANDS = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if not hasattr(options, "run"):
+        parser.print_help(sys.stderr)
+        parser.exit(2)
     try:
         options.run(options)
     except CommandError as error:
@@ -65,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--url", help="the gateway's address; default: $TOLLGATE_URL")
     parser.add_argument("--admin-key", help="its admin key; default: $TOLLGATE_ADMIN_KEY, which keeps it out of `ps`")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(metavar="COMMAND")
     for module in COMMANDS:
         module.add(commands)
     return parser

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ import msgspec
 from devtools import launch
 from devtools.cli.grammar import Commands, command
 from devtools.cli.output import CommandError, show_json
+from devtools.cli.stores import STORAGE, over_the_run
 from shared.doctor import CHECKS, Level, Told, examine
 from shared.wiring import now
 
@@ -40,6 +42,9 @@ def _doctor(options: argparse.Namespace) -> None:
     only = [name.strip() for name in options.only.split(",") if name.strip()]
     if unknown := set(only) - CHECKS.keys():
         raise CommandError(f"--only {','.join(sorted(unknown))}: there are {', '.join(CHECKS)}")
+    logging.getLogger().addHandler(
+        logging.NullHandler()
+    )  # what is wrong is a finding; log lines beside it say it twice
     told = list(asyncio.run(examine(_environ(Path(options.settings)), now, calls=options.call, only=only)))
     url = options.url or os.environ.get("TOLLGATE_URL")
     if url and not only:
@@ -62,11 +67,13 @@ def _print(told: Sequence[Told]) -> None:
 
 
 def _environ(file: Path) -> dict[str, str]:
-    """The settings in a file of either kind, and the environment, which wins."""
+    """The settings in a file of either kind, and the environment, which wins; where nothing is set up, those of `make run`."""
     try:
         if file.exists() and isinstance(listed := json.loads(file.read_bytes()), list):
             return {each["name"]: each["value"] or "" for each in listed} | dict(os.environ)
-        return launch.read_settings(file, os.environ)
+        settings = launch.read_settings(file, os.environ)
+        is_set_up = file.exists() or any(settings.get(name) for name in (*STORAGE, "TOLLGATE_CONFIG"))
+        return settings if is_set_up else over_the_run(settings)
     except (ValueError, KeyError, TypeError, launch.LaunchError) as error:
         raise CommandError(f"{file} holds no settings: {error}") from error
 

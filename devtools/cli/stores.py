@@ -4,7 +4,7 @@ import argparse
 import asyncio
 import json
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -15,6 +15,9 @@ from shared import wiring
 from shared.core.errors import NotReady
 from shared.settings import SettingsInvalid
 from shared.wiring import Stores
+
+STORAGE = ("AzureWebJobsStorage", "AzureWebJobsStorage__accountName")
+"""The settings that name a Storage account."""
 
 
 def with_stores[T](work: Callable[[Stores], Awaitable[T]]) -> T:
@@ -31,12 +34,21 @@ def with_stores[T](work: Callable[[Stores], Awaitable[T]]) -> T:
 
 
 def _environ() -> dict[str, str]:
-    settings = dict(launch.read_settings(Path("local.settings.json"), os.environ))
-    named = any(settings.get(name) for name in ("AzureWebJobsStorage", "AzureWebJobsStorage__accountName"))
-    if not named and RUN_INFO.exists():
-        settings["AzureWebJobsStorage"] = json.loads(RUN_INFO.read_bytes())["storage_connection_string"]
-        settings = {"TOLLGATE_CONFIG": APP_DEFAULTS["TOLLGATE_CONFIG"], **settings}
-    return settings
+    settings = launch.read_settings(Path("local.settings.json"), os.environ)
+    return settings if any(settings.get(name) for name in STORAGE) else over_the_run(settings)
+
+
+def over_the_run(settings: Mapping[str, str]) -> dict[str, str]:
+    """The settings, over those of `make run` where it runs."""
+    if not RUN_INFO.exists():
+        return dict(settings)
+    run = json.loads(RUN_INFO.read_bytes())
+    beneath = {
+        "AzureWebJobsStorage": run["storage_connection_string"],
+        "TOLLGATE_ADMIN_KEY": run["admin_key"],
+        "TOLLGATE_CONFIG": APP_DEFAULTS["TOLLGATE_CONFIG"],
+    }
+    return beneath | {name: value for name, value in settings.items() if value}
 
 
 def with_range(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:

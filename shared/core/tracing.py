@@ -77,6 +77,9 @@ METRICS = {
     ),
 }
 
+BACKLOG = "tollgate.backlog"
+"""A gauge beside these: what waits to be kept, by `tollgate.backlog.of`: messages, shelved or quarantined."""
+
 _OPERATIONS = {"chat.completions": "chat", "responses": "chat", "completions": "text_completion"}
 """The conventions' names for our operations; those that it does not name keep ours."""
 _API_TYPES = {"chat.completions": "chat_completions", "responses": "responses"}

@@ -14,7 +14,7 @@ from shared.core.calls import Call, InboundRequest, begun, routed, understood
 from shared.core.configuration import Client, Target, UpstreamAuth
 from shared.core.errors import GatewayError
 from shared.core.upstream_requests import upstream_request
-from shared.credentials import Credentials
+from shared.credentials import UNIDENTIFIED, Credentials
 from shared.doctor.findings import Examined, Finding, error, ok, warning
 from shared.upstream import UpstreamError, Upstreams
 
@@ -159,8 +159,13 @@ def _refused(name: str, target: Target, status: int) -> Finding:
 
 
 def _away(name: str, target: Target, failure: UpstreamError) -> Finding:
+    if failure.reason.startswith(UNIDENTIFIED):
+        return error(
+            f"{name} is to be shown the app's identity, and there is none here: {failure.reason.rstrip('.')}.",
+            "In Azure give the app a managed identity (AZURE_CLIENT_ID names a user-assigned one); elsewhere `az login`.",
+        )
     return error(
-        f"{name} cannot be reached: {failure.reason}.",
+        f"{name} cannot be reached: {failure.reason.rstrip('.')}.",
         f"Look at `url` of '{target.upstream.name}', its DNS, and whether this machine is in its network.",
     )
 

@@ -306,4 +306,4 @@ async def test_health_says_how_old_the_clients_are(stack: Stack) -> None:
     health = await _health_when(stack, "the version of ")
     assert health["status"] == "ready"
     assert health["clients"]["age_s"] <= REVOKED_WITHIN_S
-    assert (health["clients"]["problem"], health["clients"]["unreadable"]) == (None, [])
+    assert (health["clients"]["problem"], health["clients"]["unreadable"]) == (None, 0)

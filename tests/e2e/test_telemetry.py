@@ -106,12 +106,14 @@ async def test_metrics_and_the_timers_work_arrive_too(traced: Stack, collector: 
     await chat(traced, traced.key())
     wanted = {
         "gen_ai.server.request.duration", "gen_ai.server.time_to_first_token", "gen_ai.client.token.usage",
-        "gen_ai.client.operation.duration", "tollgate.step.duration",
+        "gen_ai.client.operation.duration", "tollgate.step.duration", "tollgate.backlog",
     }  # fmt: skip
     await until(collector.collected, lambda told: wanted <= told.metrics.keys())
     await until(collector.collected, lambda told: any(span.name == "roll up" for span in told.spans))
     steps = {point["tollgate.step"] for point in collector.collected.metrics["tollgate.step.duration"]}
     assert {"publish opened", "publish closed", "record"} <= steps
+    waiting = {point["tollgate.backlog.of"] for point in collector.collected.metrics["tollgate.backlog"]}
+    assert waiting == {"messages", "shelved", "quarantined"}
     (timer, *_) = [span for span in collector.collected.spans if span.name == "roll up"]
     assert {"timer", "roll up"} <= {span.name for span in collector.collected.of_trace(timer.trace_id)}
 

@@ -29,7 +29,12 @@ COLUMNS = (
 )
 """Those of Application Insights' tables that the workbook reads.
 https://learn.microsoft.com/azure/azure-monitor/app/data-model-complete"""
-TABLES = {"RequestData": "requests", "RemoteDependencyData": "dependencies"}
+OF_METRICS = "(timestamp: datetime, name: string, value: real, customDimensions: dynamic)"
+TABLES = {
+    "RequestData": ("requests", COLUMNS),
+    "RemoteDependencyData": ("dependencies", COLUMNS),
+    "MetricData": ("customMetrics", OF_METRICS),
+}
 CONFIGURATION = '[[upstreams]]\nname = "east"\nkind = "azure"\nurl = "https://east.example"\nkey = "k"\n'
 
 
@@ -88,7 +93,7 @@ def failed_over() -> CallRecord:
 
 
 def told(ingestion: Ingestion, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """What the exporter sends of a call that failed over, and of a failing step."""
+    """What the exporter sends of a call that failed over, of a failing step and of a backlog."""
     monkeypatch.setenv("APPLICATIONINSIGHTS_STATSBEAT_DISABLED_ALL", "true")
     connection = f"InstrumentationKey={'0' * 8}-0000-0000-0000-{'0' * 12};IngestionEndpoint=http://127.0.0.1:{ingestion.server_port}/"
     settings = read_settings({"APPLICATIONINSIGHTS_CONNECTION_STRING": connection})
@@ -96,6 +101,7 @@ def told(ingestion: Ingestion, monkeypatch: pytest.MonkeyPatch, caplog: pytest.L
         settings, service={"service.name": "t"}, now=lambda: NOON, configuration=lambda: parse(CONFIGURATION, {})
     )
     telemetry.ended(failed_over())
+    telemetry.backlog({"messages": 3, "shelved": 0, "quarantined": None})
     with pytest.raises(OSError, match="away"), telemetry.step("record", Kind.CONSUMER, failed_over().trace):
         raise OSError("away")
     telemetry.close()
@@ -105,11 +111,21 @@ def told(ingestion: Ingestion, monkeypatch: pytest.MonkeyPatch, caplog: pytest.L
 def stored(envelopes: list[dict[str, Any]]) -> Store:
     """The envelopes as rows of Application Insights' tables."""
     store = Store()
-    for table in TABLES.values():
-        store.manage(f".create-merge table {table} {COLUMNS}")
+    for table, columns in TABLES.values():
+        store.manage(f".create-merge table {table} {columns}")
     for envelope in envelopes:
         data = envelope["data"]["baseData"]
-        if (table := TABLES.get(envelope["data"]["baseType"])) is None:
+        if (known := TABLES.get(envelope["data"]["baseType"])) is None:
+            continue
+        if "metrics" in data:
+            (metric,) = data["metrics"]
+            row = {
+                "timestamp": envelope["time"],
+                "name": metric["name"],
+                "value": metric["value"],
+                "customDimensions": data["properties"],
+            }
+            store.ingest(known[0], json.dumps(row).encode(), None)
             continue
         days, hours, minutes, seconds = re.split(r"[.:]", data["duration"], maxsplit=3)
         row = {
@@ -118,13 +134,13 @@ def stored(envelopes: list[dict[str, Any]]) -> Store:
             "customDimensions": data["properties"], "operation_Id": envelope["tags"]["ai.operation.id"],
             "operation_ParentId": envelope["tags"].get("ai.operation.parentId", ""), "itemCount": 1,
         }  # fmt: skip
-        store.ingest(table, json.dumps(row).encode(), None)
+        store.ingest(known[0], json.dumps(row).encode(), None)
     return store
 
 
 def test_the_queries_are_right(tmp_path: Path) -> None:
     schema = tmp_path / "schema.kql"
-    schema.write_text("\n\n".join(f".create-merge table {table} {COLUMNS}" for table in TABLES.values()))
+    schema.write_text("\n\n".join(f".create-merge table {table} {columns}" for table, columns in TABLES.values()))
     files = []
     for number, query in enumerate(panels().values()):
         files.append(tmp_path / f"panel{number}.kql")
@@ -142,7 +158,7 @@ def test_the_queries_read_what_the_exporter_sends(
         [dict(zip((column.name for column in result.columns), row, strict=True)) for row in result.rows]
         for result in map(store.query, panels().values())
     ]
-    outcomes, latency, tokens, deployments, wrong, steps = answers
+    outcomes, latency, tokens, deployments, wrong, steps, backlog = answers
     assert [(row["Outcome"], row["Count"]) for row in outcomes] == [("completed", 1)]
     assert [(row["Model"], row["P95"], row["FirstTokenP95"]) for row in latency] == [("gpt-4o", 90.0, 0.04)]
     assert [(row["Client"], row["InputTokens"], row["OutputTokens"]) for row in tokens] == [("team-blue", 10, 5)]
@@ -153,3 +169,4 @@ def test_the_queries_read_what_the_exporter_sends(
         (2, "b", "4bf92f3577b34da6a3ce929d0e0e4736")
     ]
     assert [(row["name"], row["Count"], row["Failed"]) for row in steps] == [("record", 1, 1)]
+    assert {row["What"]: row["Waiting"] for row in backlog} == {"messages": 3.0, "shelved": 0.0}
