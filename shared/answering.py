@@ -194,7 +194,7 @@ class Answering:
     def _end(self, exchange: Exchange, reading: Reading, *, is_broken: bool) -> None:
         """The deployment is free again, one that broke off has failed after all, and the client's limits know the usage."""
         tokens, money = _tokens(reading.usage), _money(exchange, reading)
-        if _is_free(exchange.served.status, reading):
+        if _is_free(exchange.served.status, reading) or exchange.call.route.operation.works_later:
             tokens, money = 0, Decimal(0)
         self._limits.settle(exchange.admission, tokens=tokens, money=money)
         if is_broken:

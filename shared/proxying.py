@@ -63,6 +63,11 @@ class _Most(msgspec.Struct, frozen=True):
     money: Decimal
 
 
+_NOTHING = _Most(0, Decimal(0))
+_SOMETHING = _Most(1, Decimal("1e-9"))
+"""Of a call whose use is told later: who has nothing left may not begin it."""
+
+
 class Live(Protocol):
     """Where the configuration in force is read from, without waiting."""
 
@@ -204,8 +209,10 @@ class Gateway:
     def _most(self, configuration: Configuration, call: Call, pool: Pool) -> _Most:
         """What the call may take at most, as far as can be told before it is served. Raises PermissionDenied."""
         limits = call.client.limits
-        if not call.model or (limits.tokens_per_minute, limits.tokens_per_month, limits.money_per_month) == _NONE:
-            return _Most(0, Decimal(0))
+        if (limits.tokens_per_minute, limits.tokens_per_month, limits.money_per_month) == _NONE:
+            return _NOTHING
+        if not call.model:
+            return _SOMETHING if call.route.operation.works_later else _NOTHING
         most = most_of(call, self._settings.output_tokens)
         tokens = (most.input_tokens or 0) + (most.output_tokens or 0)
         if limits.money_per_month is None:

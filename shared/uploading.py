@@ -11,7 +11,7 @@ from azure.core.exceptions import AzureError
 
 from shared.core.archive import Extent, digest_of, head_of
 from shared.core.call_record import CallRecord
-from shared.core.errors import NotReady
+from shared.core.errors import BadRequest, NotReady
 from shared.core.named_models import LineReader
 from shared.sinks.archive import ArchiveWriter
 
@@ -45,6 +45,10 @@ class Upload:
         self.is_begun = True
         block = self._block
         async for chunk in self._chunks():
+            if (
+                self.passed_bytes + len(chunk) > self.declared_bytes
+            ):  # the upstream would take the rest for another request
+                raise BadRequest("The request body is longer than its Content-Length says.")
             is_last = self.passed_bytes + len(chunk) == self.declared_bytes  # whoever gets its last byte has it all
             if lines:
                 lines.feed(chunk)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -9,8 +10,10 @@ import pytest
 
 from shared.answers import Answer
 from shared.core.configuration import Client, parse
-from shared.core.errors import NoDeploymentAvailable
-from shared.limits import Limits
+from shared.core.configuration import Limits as ClientLimits
+from shared.core.errors import BudgetExhausted, NoDeploymentAvailable
+from shared.core.headers import Headers
+from shared.limits import Admission, Limits
 from shared.proxying import Gateway
 from shared.settings import read_settings
 from shared.transports import TransportDown
@@ -20,6 +23,7 @@ CONFIGURATION = parse(
     """
     upstreams = [{name = "east", kind = "openai", url = "https://east.example/v1", key = "k"}]
     deployments = [{name = "gpt-4o", model = "gpt-4o", upstream = "east"}]
+    prices = [{model = "gpt-4o", input = 2, output = 10}]
     """,
     {},
 )
@@ -29,6 +33,7 @@ class Path:
     """What a call goes through, standing in for the parts around the gateway; notes what happens, in order."""
 
     current = CONFIGURATION
+    limited = ClientLimits()
 
     def __init__(self, failure: Exception | None = None) -> None:
         self.happened: list[str] = []
@@ -51,24 +56,67 @@ class Path:
         raise NoDeploymentAvailable("for the sake of brevity")
 
     async def client_of(self, *_: Any) -> Client:
-        return Client(id="team-blue")
+        return Client(id="team-blue", limits=self.limited)
 
-    async def begun(self, **settings: str) -> asyncio.Task[Answer]:
-        """A call that has come as far as it comes before it is durable that there is one."""
+    async def find(self, _: str) -> None:
+        return None
+
+    def gateway(self, limits: Any = None, **settings: str) -> Gateway:
         part: Any = self
-        gateway = Gateway(
+        return Gateway(
             settings=read_settings(settings),
             live=part,
             identity=part,
             attempting=part,
             publisher=part,
             objects=part,
-            limits=Limits(part, instance="one", now=lambda: NOON, allow_when_down=False),
+            limits=limits or Limits(part, instance="one", now=lambda: NOON, allow_when_down=False),
             now=lambda: NOON,
         )
+
+    async def begun(self, **settings: str) -> asyncio.Task[Answer]:
+        """A call that has come as far as it comes before it is durable that there is one."""
+        gateway = self.gateway(None, **settings)
         call = asyncio.create_task(gateway.handle(msgspec.structs.replace(inbound(), chunks=_body)))
         await self.announced.wait()
         return call
+
+
+class Spent:
+    """The limits of a client that has nothing left."""
+
+    async def admit(self, _: Client, *, tokens: int, money: Decimal) -> Admission:
+        if tokens or money:
+            raise BudgetExhausted("Nothing is left.")
+        return Admission(())
+
+    def settle(self, *_: Any, **__: Any) -> None:
+        return
+
+    def headers(self, _: Client) -> Headers:
+        return ()
+
+
+BEGUN_WITH_NOTHING_LEFT = {
+    "a chat": ("POST", "/v1/chat/completions", 403),
+    "a batch": ("POST", "/v1/batches", 403),
+    "a run": ("POST", "/v1/threads/runs", 403),
+    "the end of a batch": ("POST", "/v1/batches/batch_1A/cancel", 404),
+    "a look at one": ("GET", "/v1/batches/batch_1A", 404),
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "url", "status"), BEGUN_WITH_NOTHING_LEFT.values(), ids=BEGUN_WITH_NOTHING_LEFT.keys()
+)
+async def test_who_has_nothing_left_begins_nothing_that_costs_later(method: str, url: str, status: int) -> None:
+    """And may stop and see what was begun before, as far as it is theirs: 404 is of an object that is not."""
+    path = Path()
+    path.let.set()
+    path.limited = ClientLimits(money_per_month=Decimal(1))
+    gateway = path.gateway(limits=Spent())
+    request = msgspec.structs.replace(inbound(url), method=method, chunks=_body)
+    assert (await gateway.handle(request)).status == status
 
 
 async def _body() -> AsyncIterator[bytes]:

@@ -8,7 +8,8 @@ import pytest
 
 from shared import proxying
 from shared.core.calls import InboundRequest
-from shared.core.errors import PayloadTooLarge, RequestTimeout
+from shared.core.errors import BadRequest, PayloadTooLarge, RequestTimeout
+from shared.uploading import Upload
 from tests.examples import inbound
 
 LIMIT = 1000
@@ -48,3 +49,11 @@ async def test_a_body_that_comes_fast_enough_may_take_longer(monkeypatch: pytest
     monkeypatch.setattr(proxying, "_BODY_PATIENCE_S", 0.2)
     with pytest.raises(PayloadTooLarge):
         await proxying._read(sending(b"x" * 16 * 1024, 0.05), 16 * 1024 * 10)
+
+
+async def test_an_upload_that_is_longer_than_it_says_does_not_pass() -> None:
+    """What is too much would be the next request on the upstream's connection."""
+    passed = Upload(sending(b"x" * 300, 0).chunks, declared_bytes=700, writer=None).chunks()
+    assert [await anext(passed), await anext(passed)] == [b"x" * 300] * 2
+    with pytest.raises(BadRequest, match="Content-Length"):
+        await anext(passed)

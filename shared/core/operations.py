@@ -110,6 +110,11 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the gateway answers by itself."""
 
     @property
+    def works_later(self) -> bool:
+        """Whether models work for it without a name at its top: what they take is told later, or to the upstream alone."""
+        return not self.names_model and (self.told_later or bool(self.models))
+
+    @property
     def tells_usage(self) -> bool:
         """Whether its answers have usage to tell."""
         return self.parse is not parse_object
