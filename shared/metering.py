@@ -1,23 +1,25 @@
 """Metering: batches and background responses are asked what they used, until they have told it.
 
-Rule: first the ledger, then the note that it is settled; both may be done again without harm. An upstream that does not answer
+Rule: first the sinks, then the note that it is settled; both may be done again without harm. An upstream that does not answer
 is asked again at the next run, and stops none of the others.
 """
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from datetime import datetime, timedelta
 
 import msgspec
 
 from shared.core.call_ids import opened_at
-from shared.core.call_record import UsageSource
+from shared.core.call_record import CallRecord, UsageSource
 from shared.core.configuration import Configuration, Upstream
-from shared.core.deferred import BatchUsage, Deferred, LateUsage, late_usage, parse_batch, unknown_entry
+from shared.core.deferred import BatchUsage, Deferred, LateUsage, late_usage, parse_batch, told_late, unknown_record
+from shared.core.events import Closed
 from shared.core.upstream_requests import own_request
 from shared.core.usage import TokenUsage
 from shared.credentials import Credentials
 from shared.deferred_usage import DeferredUsage
+from shared.recording import Recorder
 from shared.sinks.ledger import Ledger
 from shared.upstream import UpstreamError, UpstreamResponse, Upstreams
 
@@ -36,6 +38,7 @@ class Metering(msgspec.Struct, frozen=True, kw_only=True):
     credentials: Credentials
     deferred: DeferredUsage
     ledger: Ledger
+    recorder: Recorder
 
     async def run(self, configuration: Configuration, now: datetime) -> int:
         """Asks each object whose usage is not settled. Returns how many now are. Raises AzureError."""
@@ -50,22 +53,22 @@ class Metering(msgspec.Struct, frozen=True, kw_only=True):
 
     async def _settled(self, made: Deferred, upstream: Upstream | None, now: datetime) -> bool:
         if opened_at(made.call_id) < now - _GIVEN_UP_AFTER:
-            is_told = await self._give_up(made)
+            is_told = await self._give_up(made, now)
         else:
-            is_told = upstream is not None and await self._tell(made, upstream)
+            is_told = upstream is not None and await self._tell(made, upstream, now)
         if is_told:
             await self.deferred.settle(made)
         return is_told
 
-    async def _tell(self, made: Deferred, upstream: Upstream) -> bool:
-        """Puts what an object used into the ledger. False where it has not ended. Raises UpstreamError, msgspec.DecodeError."""
+    async def _tell(self, made: Deferred, upstream: Upstream, now: datetime) -> bool:
+        """Records what an object used. False where it has not ended. Raises UpstreamError, msgspec.DecodeError."""
         response = await self._get(upstream, made.path, made)
         if response is None:
-            return await self._give_up(made)
+            return await self._give_up(made, now)
         body = b"".join([chunk async for chunk in response.chunks()])
         if not made.is_batch:
             usage = late_usage(body)
-            return usage is not None and await self.ledger.add_usage(made.call_id, usage)
+            return usage is not None and await self._add(made, usage, now)
         batch = parse_batch(body)
         if not batch.has_ended:
             return False
@@ -73,17 +76,33 @@ class Metering(msgspec.Struct, frozen=True, kw_only=True):
         if batch.output_file_id:
             output = await self._get(upstream, f"files/{batch.output_file_id}/content", made)
             if output is None:
-                return await self._give_up(made)
+                return await self._give_up(made, now)
             async for line in _lines(output):
                 counted.add(line)
-        await self.ledger.put(counted.entries(made, batch))
+        await self._record(counted.records(made, batch))
         return True
 
-    async def _give_up(self, made: Deferred) -> bool:
+    async def _add(self, made: Deferred, late: LateUsage, now: datetime) -> bool:
+        """Adds what a response used to the call that made it. False where the ledger does not know that yet."""
+        if not await self.ledger.add_usage(made.call_id, late):
+            return False
+        try:
+            head = await self.recorder.archive.head(made.call_id)
+        except ValueError:
+            head = None  # it is damaged: `verify` finds those
+        if head and not head.header.purged_at:
+            record = told_late(head.header.record, late, now)
+            await self.recorder.replay([Closed(record=record, archive_sha256=head.sha256)])
+        return True
+
+    async def _record(self, records: Iterable[CallRecord]) -> None:
+        await self.recorder.replay([Closed(record=record) for record in records])
+
+    async def _give_up(self, made: Deferred, now: datetime) -> bool:
         _log.error("usage was never told", extra={"call_id": made.call_id, "client_id": made.client_id})
         if not made.is_batch:
-            return await self.ledger.add_usage(made.call_id, _UNKNOWN)
-        await self.ledger.put([unknown_entry(made)])
+            return await self._add(made, _UNKNOWN, now)
+        await self._record([unknown_record(made)])
         return True
 
     async def _get(self, upstream: Upstream, path: str, made: Deferred) -> UpstreamResponse | None:

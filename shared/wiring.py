@@ -255,7 +255,13 @@ async def _make() -> Services:
         shelf=shelf,
         recorder=msgspec.structs.replace(stores.recorder, telemetry=telemetry),
         ledger=stores.ledger,
-        metering=Metering(upstreams=upstreams, credentials=credentials, deferred=stores.deferred, ledger=stores.ledger),
+        metering=Metering(
+            upstreams=upstreams,
+            credentials=credentials,
+            deferred=stores.deferred,
+            ledger=stores.ledger,
+            recorder=stores.recorder,
+        ),
         budgeting=Budgeting(
             usage=stores.usage,
             limits=limits,

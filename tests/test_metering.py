@@ -1,23 +1,26 @@
 """Metering: batches and background responses of a real simulator, into a real ledger."""
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
 from azure.data.tables.aio import TableServiceClient
+from msgspec.structs import replace
 
 from devtools.azurite import Azurite
 from devtools.simulator import Simulator
-from shared.core.call_record import UsageSource
+from shared.core.archive import ArchivedCall
+from shared.core.call_record import CallRecord, UsageSource
 from shared.core.configuration import Configuration, parse
-from shared.core.events import Closed
-from shared.core.ledger import UsageEntry
+from shared.core.events import Closed, Record
+from shared.core.ledger import UsageEntry, entry_of
 from shared.credentials import Credentials
 from shared.deferred_usage import DeferredUsage
 from shared.metering import Metering
+from shared.recording import Recorder
 from shared.settings import read_settings
 from shared.upstream import Upstreams
 from tests.examples import NOON, closed
@@ -48,8 +51,18 @@ async def metering(storage: Storage, azurite: Azurite, prefix: str) -> AsyncIter
     async with TableServiceClient.from_connection_string(azurite.connection_string) as tables:
         deferred = DeferredUsage(tables.get_table_client(f"{prefix}Deferred"))
         await deferred.prepare()
+        recorder = Recorder(
+            archive=storage.archive,
+            sinks=(storage.archive, storage.ledger, deferred),
+            quarantine=storage.quarantine,
+            shelf=storage.shelf,
+        )
         yield Metering(
-            upstreams=upstreams, credentials=Credentials(lambda: NOON), deferred=deferred, ledger=storage.ledger
+            upstreams=upstreams,
+            credentials=Credentials(lambda: NOON),
+            deferred=deferred,
+            ledger=storage.ledger,
+            recorder=recorder,
         )
     await upstreams.close()
 
@@ -141,6 +154,39 @@ async def test_a_background_response_is_charged_to_the_call_that_made_it(
     await storage.ledger.write([call])
     assert await storage.entry(call) == entry, "the record that comes again says nothing else"
     assert await storage.dirty() == ["2026112112"]
+
+
+class Seen:
+    """A sink that remembers."""
+
+    name = "seen"
+
+    def __init__(self) -> None:
+        self.records: list[CallRecord] = []
+
+    async def write(self, events: Sequence[Record]) -> None:
+        self.records += [event.record for event in events]
+
+
+async def test_every_sink_is_told_what_was_learnt_late(
+    storage: Storage, metering: Metering, simulator: Simulator, batch: dict[str, Any]
+) -> None:
+    """Guards that Data Explorer shows what batches and background responses used as the ledger does."""
+    seen = Seen()
+    sinks = (*metering.recorder.sinks, seen)
+    metering = replace(metering, recorder=replace(metering.recorder, sinks=sinks))
+    with client(simulator) as http:
+        made = http.post("responses", json={"model": "gpt-4o", "input": "hi", "background": True}).json()
+    call = closed(1, operation="responses", response_id=made["id"], **SILENT)
+    await storage.archive.put(ArchivedCall(record=call.record, request=b"", response=b""))
+    await storage.ledger.write([call])
+    await metering.deferred.write([call, created(batch["id"])])
+    assert await run(metering, simulator) == 2
+    told = {record.operation: entry_of(record) for record in seen.records}
+    assert told["batches"] == (await entries(storage))[0]
+    kept = await storage.entry(call)
+    assert kept.input_tokens
+    assert (told["responses"].call_id, told["responses"].input_tokens) == (kept.call_id, kept.input_tokens)
 
 
 async def test_what_is_gone_is_unknown_and_not_asked_again(

@@ -14,8 +14,7 @@ import msgspec
 
 from shared.core.call_ids import mint, opened_at
 from shared.core.call_record import CallRecord, Outcome, UsageSource
-from shared.core.ledger import UsageEntry
-from shared.core.operations import CATALOGUE, Operation
+from shared.core.operations import CATALOGUE, Operation, UrlStyle
 from shared.core.prices import BATCH, STANDARD_TIERS
 from shared.core.usage import TokenUsage, parse_response
 
@@ -138,25 +137,25 @@ class BatchUsage:
         self._models.setdefault(model, []).append(part.usage)
         self._bytes[model] = self._bytes.get(model, 0) + len(line)
 
-    def entries(self, made: Deferred, batch: Batch) -> list[UsageEntry]:
-        """A ledger line for each model, in the hour in which the batch ended; one more where some lines did not tell."""
+    def records(self, made: Deferred, batch: Batch) -> list[CallRecord]:
+        """A record for each model, in the hour in which the batch ended; one more where some lines did not tell."""
         at = batch.ended_at or opened_at(made.call_id)
-        untold = [] if self._is_whole else [unknown_entry(made)]
+        untold = [] if self._is_whole else [unknown_record(made)]
         return untold + [
             msgspec.structs.replace(
-                _entry(made, at, model),
+                _record(made, at, model),
                 usage_source=UsageSource.PROVIDER,
+                usage=_sum(usages),
                 model_served=model or None,
                 response_bytes=self._bytes[model],
-                **msgspec.structs.asdict(_sum(usages)),
             )
             for model, usages in self._models.items()
         ]
 
 
-def unknown_entry(made: Deferred) -> UsageEntry:
-    """The ledger line of a batch that did not tell all that it used, or is gone before it did: unknown is not nothing."""
-    return msgspec.structs.replace(_entry(made, opened_at(made.call_id), ""), usage_source=UsageSource.NONE)
+def unknown_record(made: Deferred) -> CallRecord:
+    """The record of a batch that did not tell all that it used, or is gone before it did: unknown is not nothing."""
+    return msgspec.structs.replace(_record(made, opened_at(made.call_id), ""), usage_source=UsageSource.NONE)
 
 
 class LateUsage(msgspec.Struct, frozen=True, kw_only=True):
@@ -182,18 +181,37 @@ def late_usage(body: bytes) -> LateUsage | None:
     )
 
 
-def _entry(made: Deferred, at: datetime, model: str) -> UsageEntry:
+def told_late(record: CallRecord, late: LateUsage, at: datetime) -> CallRecord:
+    """The record of the call that made a response, with what it said at `at`. Closed then: of two accounts the later counts."""
+    return msgspec.structs.replace(
+        record,
+        closed_at=at,
+        usage=late.usage,
+        usage_source=late.usage_source,
+        model_served=late.model_served or record.model_served,
+        tier=late.tier or record.tier,
+    )
+
+
+def _record(made: Deferred, at: datetime, model: str) -> CallRecord:
     digest = hashlib.sha256(f"{made.object_id}\n{model}".encode()).digest()
-    return UsageEntry(
+    return CallRecord(
         call_id=mint(at, digest[:10]),
         client_id=made.client_id,
         cost_center=made.cost_center,
         operation=made.operation.partition(".")[0],
+        url_style=UrlStyle.OPENAI,
+        api_version=made.api_version,
         model=made.model or model,
         stream=False,
+        end_user=None,
+        caller_ip=None,
+        user_agent=None,
         opened_at=at,
         request_bytes=0,
+        request_sha256=hashlib.sha256().hexdigest(),
         outcome=Outcome.COMPLETED,
+        closed_at=at,
         deployment=made.deployment,
         upstream=made.upstream,
         region=made.region,

@@ -1,8 +1,9 @@
 """Azure Data Explorer: one batch of rows per write, into the table CallRecords (queries/tables.kql makes it).
 
-Rule: at least once into the table, once in the view. A batch that is queued carries an ingest-by tag made of its call ids, so
-that the same batch is not ingested again; a call that comes again in another batch, or by streaming, where there are no
-tags, is told by its id in the view Calls. Calls that are still open are not in Data Explorer.
+Rule: at least once into the table, once in the view. A batch that is queued carries an ingest-by tag made of its call ids and
+of when they ended, so that the same batch is not ingested again, and a later account of a call is; a call that comes again in
+another batch, or by streaming, where there are no tags, is told by its id in the view Calls. Calls that are still open are
+not in Data Explorer.
 
 Only wiring imports this module, and only where the sink is on: the Kusto packages take a while to import.
 https://learn.microsoft.com/kusto/management/extent-tags
@@ -84,12 +85,16 @@ class DataExplorer:
             await asyncio.to_thread(self._client.close)
 
     async def _row(self, event: Closed) -> Row:
-        call = event.call or await self._read(event.record.call_id)
-        call = call or ArchivedCall(record=event.record, request=b"", response=b"")
+        kept = event.call or await self._read(event.record.call_id)
+        call = ArchivedCall(
+            record=event.record,  # it may know more than the archived one: what a response used that was made in the background
+            request=kept.request if kept else b"",
+            response=kept.response if kept else b"",
+        )
         return await asyncio.to_thread(row_of, call)
 
     def _ingest(self, rows: Sequence[Row]) -> None:
-        tag = _digest(row.call_id for row in rows)
+        tag = _digest(rows)
         properties = IngestionProperties(
             database=self._database,
             table=TABLE,
@@ -117,5 +122,6 @@ def connection_to(uri: str) -> KustoConnectionStringBuilder:
     return KustoConnectionStringBuilder.with_azure_token_credential(uri, DefaultAzureCredential())
 
 
-def _digest(call_ids: Iterable[str]) -> str:
-    return hashlib.sha256("\n".join(sorted(call_ids)).encode()).hexdigest()
+def _digest(rows: Iterable[Row]) -> str:
+    accounts = sorted(f"{row.call_id} {row.closed_at}" for row in rows)
+    return hashlib.sha256("\n".join(accounts).encode()).hexdigest()

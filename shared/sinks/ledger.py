@@ -65,12 +65,6 @@ class Ledger:
             for hour in by_hour:
                 group.create_task(self.mark_dirty(hour))
 
-    async def put(self, entries: Sequence[UsageEntry]) -> None:
-        """Keeps lines that are no single call's: of a batch, say."""
-        for entry in entries:
-            await self._merge([_entity(entry)])
-            await self.mark_dirty(entry.hour)
-
     async def add_usage(self, call_id: str, late: LateUsage) -> bool:
         """Says what a call used that did not say so itself. False where it has no line yet."""
         hour = hour_of(call_id)

@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.core.call_record import CallRecord, UsageSource
-from shared.core.deferred import BatchUsage, Deferred, deferred_of, late_usage, parse_batch, unknown_entry
+from shared.core.deferred import (
+    BatchUsage,
+    Deferred,
+    LateUsage,
+    deferred_of,
+    late_usage,
+    parse_batch,
+    told_late,
+    unknown_record,
+)
+from shared.core.ledger import entry_of
 from shared.core.usage import TokenUsage
 from tests.examples import closed_record, opened_record
 
@@ -70,7 +80,7 @@ def entries(*lines: bytes, **fields: Any) -> list[Any]:
     usage = BatchUsage(told)
     for each in lines:
         usage.add(each)
-    return usage.entries(made(), told)
+    return [entry_of(record) for record in usage.records(made(), told)]
 
 
 def test_a_batch_is_a_ledger_line_for_each_model_in_the_hour_in_which_it_ended() -> None:
@@ -90,7 +100,7 @@ def test_a_batch_is_a_ledger_line_for_each_model_in_the_hour_in_which_it_ended()
         "2026112203", "batches", "batch", UsageSource.PROVIDER,
     )  # fmt: skip
     assert (second.model_served, second.input_tokens, second.cached_input_tokens) == ("o3", 1, None)
-    assert unknown == unknown_entry(made()), "of lines that cannot be read, or do not say, it is not known"
+    assert unknown == entry_of(unknown_record(made())), "of lines that cannot be read, or do not say, it is not known"
     assert len({first.call_id, second.call_id, unknown.call_id, made().call_id}) == 4
 
 
@@ -124,7 +134,7 @@ def test_a_batch_goes_on_until_it_has_ended_somehow() -> None:
 
 
 def test_a_batch_that_is_gone_is_unknown_usage() -> None:
-    entry = unknown_entry(made())
+    entry = entry_of(unknown_record(made()))
     assert (entry.usage_source, entry.input_tokens, entry.hour) == (UsageSource.NONE, None, "2026112112")
 
 
@@ -144,3 +154,14 @@ def test_a_background_response_tells_its_usage_once_it_has_ended() -> None:
     late = late_usage(json.dumps(told).encode())
     assert late
     assert (late.usage_source, late.usage) == (UsageSource.NONE, TokenUsage())
+
+
+def test_what_is_told_late_is_a_later_account_of_the_same_call() -> None:
+    """Guards that Data Explorer, where the later account of a call counts, has what the ledger has."""
+    late = LateUsage(usage_source=UsageSource.PROVIDER, usage=TokenUsage(input_tokens=3), tier="priority")
+    record = told_late(BACKGROUND_CALL, late, ENDED)
+    assert BACKGROUND_CALL.closed_at
+    assert record.closed_at == ENDED > BACKGROUND_CALL.closed_at
+    assert (record.call_id, record.model_served) == (BACKGROUND_CALL.call_id, BACKGROUND_CALL.model_served)
+    assert (record.usage, record.usage_source, record.tier) == (late.usage, late.usage_source, late.tier)
+    assert deferred_of(record) is None, "it is not asked again"

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from devtools.kusto import KustoServer
-from shared.core.call_record import Outcome, UsageSource
+from shared.core.call_record import CallRecord, Outcome, UsageSource
+from shared.core.deferred import BatchUsage, Deferred, parse_batch
 from shared.core.errors import NotReady
 from shared.core.events import Closed
 from shared.core.ledger import Span, UsageHour, add_up, entry_of, roll_up
@@ -18,7 +19,7 @@ from shared.core.pricing import rated
 from shared.core.usage import TokenUsage
 from shared.usage_explorer import UsageExplorer
 from tests.cluster import cluster, explorer
-from tests.examples import NOON, closed
+from tests.examples import NOON, call_id, closed
 from tests.queries.conftest import CALLS, attempt
 
 PRICES = sheet_of(
@@ -29,6 +30,23 @@ PRICES = sheet_of(
     NO_PRICES,
     "USD",
 )
+
+
+def a_batch() -> list[CallRecord]:
+    """What the timer records of a batch."""
+    made = Deferred(
+        object_id="batch_1", call_id=call_id(300), client_id="team-blue", cost_center="cc", operation="batches.create",
+        upstream="simulator",
+    )  # fmt: skip
+    batch = parse_batch(b'{"status":"completed"}')
+    usage = BatchUsage(batch)
+    usage.add(
+        b'{"response":{"status_code":200,"body":{"model":"gpt-4o","usage":{"prompt_tokens":9,"completion_tokens":1}}}}'
+    )
+    usage.add(b"not told")
+    return usage.records(made, batch)
+
+
 EDGES = (0, 1, 31, 32, 33, 63, 64, 65, 999, 1023, 1024, 60_000, 1_799_999, 2**31 - 1, 2**31)
 """Milliseconds at which buckets begin and end."""
 MORE = [
@@ -37,6 +55,7 @@ MORE = [
     closed(201, NOON + timedelta(days=20), attempts=(attempt("east", 503), attempt("west", 503), attempt("east", 200))),
     closed(202, NOON + timedelta(hours=3), tier="batch", region=None, model_served=None, deployment=None),
     closed(203, NOON, operation="images.generate", usage=TokenUsage(images=3, image_output_tokens=7), tier="hd/1x1"),
+    *(Closed(record=record) for record in a_batch()),
 ]
 EVENTS: tuple[Closed, ...] = (*CALLS, *MORE)
 

@@ -4,17 +4,21 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 
 from devtools.azurite import Azurite
 from devtools.kusto import KustoServer
 from shared import wiring
+from shared.core.call_record import UsageSource
+from shared.core.deferred import LateUsage, told_late
 from shared.core.events import Body, Closed
+from shared.core.usage import TokenUsage
 from shared.settings import SettingsInvalid, read_settings
 from shared.sinks.data_explorer import NotIngested
 from tests.cluster import cluster, explorer
-from tests.examples import archived, call_id, closed, closed_record, opened
+from tests.examples import NOON, archived, call_id, closed, closed_record, opened
 from tests.storage import Storage
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:datetime\.datetime\.utcnow:DeprecationWarning:azure\.kusto")
@@ -99,6 +103,19 @@ async def test_the_later_account_of_a_call_counts(kusto: KustoServer) -> None:
         await sink.write([later])
         await sink.write([first])
     assert [row["Status"] for row in kusto.query("Calls")] == [503]
+
+
+async def test_what_a_call_told_late_is_in_its_row(kusto: KustoServer) -> None:
+    """Guards that what a background response used is not held for what was ingested when it was asked for."""
+    call = archived(1)
+    late = LateUsage(usage_source=UsageSource.PROVIDER, usage=TokenUsage(input_tokens=77))
+    async with explorer(kusto.url, call, managed=False) as sink:
+        await sink.write([Closed.of(call)])
+        await asyncio.wait_for(kusto.stored("CallRecords", 1), 30)
+        await sink.write([Closed(record=told_late(call.record, late, NOON + timedelta(hours=1)))])
+        await asyncio.wait_for(kusto.stored("CallRecords", 2), 30)
+        await sink.write([Closed.of(call)])
+    assert [row["InputTokens"] for row in kusto.query("Calls")] == [77]
 
 
 FAULTS = {"streamed": True, "queued": False}
