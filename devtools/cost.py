@@ -40,7 +40,11 @@ CALL_S = 8.0
 CALL_KB = 8.0
 """What is kept of one: both bodies and the record."""
 LOG_KB = 1.0
-"""What an execution writes to Log Analytics."""
+"""What an execution writes to Log Analytics: lines that warn are few, others stay out (host.json)."""
+CALL_SPANS_KB = 5.0
+"""What its trace takes there: the call, an attempt, publishing twice, recording; measured at the exporter."""
+TIMER_SPANS_KB = 9.0
+"""What the trace of a run of the timer takes."""
 INSTANCE_GB = 2.0
 CALLS_ON_AN_INSTANCE = 50.0
 """Of the hundred that infra/app.bicep allows: instances are not filled evenly."""
@@ -103,10 +107,20 @@ def busy_instances(calls: float, seconds: float) -> float:
     return max(1 - math.exp(-under_way), under_way / CALLS_ON_AN_INSTANCE)
 
 
+def recordings_of(size: Size) -> float:
+    """How often the recorder is called: for opened and closed of each call, or for a second's batch of them."""
+    events = 2 * size.conversations
+    return min(events, BUSY_HOURS * 3600) if size.throughput_units else events
+
+
+def executions_of(size: Size) -> float:
+    """How often any function is called."""
+    return size.conversations + recordings_of(size) + ROLLUPS
+
+
 def functions(size: Size) -> float:
     """The plan: gateway, recorder and timer, each on instances of its own."""
-    events = 2 * size.conversations  # opened and closed
-    recordings = events if not size.throughput_units else min(events, BUSY_HOURS * 3600)  # or a batch a second
+    recordings = recordings_of(size)
     cost = over = 0.0
     for instances, ready in (
         (busy_instances(size.conversations, CALL_S), size.gateways_ready),
@@ -116,8 +130,7 @@ def functions(size: Size) -> float:
         cost += ready * INSTANCE_GB * SECONDS * price("ready") + min(instances, ready) * gb_s * price("ready and busy")
         over += max(instances - ready, 0) * gb_s
     over += ROLLUPS * LEAST_S * INSTANCE_GB
-    executions = size.conversations + recordings + ROLLUPS
-    return cost + max(over - 1e5, 0) * price("on demand") + max(executions - 2.5e5, 0) * price("execution")
+    return cost + max(over - 1e5, 0) * price("on demand") + max(executions_of(size) - 2.5e5, 0) * price("execution")
 
 
 def storage(size: Size) -> float:
@@ -157,7 +170,9 @@ def tollgate(size: Size) -> Mapping[str, float]:
         "Functions": functions(size),
         "Storage": storage(size),
         "Event Hubs": event_hubs(size),
-        "Log Analytics": logs(3 * size.conversations * LOG_KB + ROLLUPS * LOG_KB),
+        "Log Analytics": logs(
+            executions_of(size) * LOG_KB + size.conversations * CALL_SPANS_KB + ROLLUPS * TIMER_SPANS_KB
+        ),
     }
 
 

@@ -174,6 +174,22 @@ def test_the_messages_that_alerts_look_for_are_logged() -> None:
     assert {message for message in looked_for if f'"{message}"' not in code} == set()
 
 
+def test_what_alerts_look_for_is_neither_filtered_nor_sampled() -> None:
+    """Guards that one warning among a million calls arrives."""
+    logging = json.loads((ROOT / "host.json").read_text())["logging"]
+    sampled = logging["applicationInsights"]["samplingSettings"]
+    assert {"Request", "Trace"} <= set(sampled["excludedTypes"].split(";"))
+    assert logging["logLevel"] == {
+        "default": "Warning",
+        "Host.Results": "Information",
+        "Host.Aggregator": "Information",
+    }
+    code = "\n".join(path.read_text() for path in ROOT.glob("shared/**/*.py"))
+    for message in re.findall(r'Message contains "(.+?)"', TEMPLATES["alerts.bicep"].text):
+        assert re.findall(rf'_log\.(\w+)\(\s*"{message}"', code), message
+        assert set(re.findall(rf'_log\.(\w+)\(\s*"{message}"', code)) <= {"warning", "error"}, message
+
+
 def test_every_instance_serves_many_calls_at_once() -> None:
     """For Python the platform's default is one: an instance for each open stream."""
     site = next(each for each in TEMPLATES["app.bicep"].resources if each.of.startswith("Microsoft.Web/sites@"))
