@@ -16,7 +16,7 @@ from shared.core.configuration import Target
 from shared.core.headers import Headers, for_record, get
 from shared.core.json_text import NOT_READABLE
 from shared.core.operations import Form
-from shared.core.prices import STANDARD_TIERS
+from shared.core.prices import BATCH, STANDARD_TIERS
 from shared.core.usage import Reading, TokenUsage
 
 _LONGEST_TEXT = 256
@@ -110,10 +110,13 @@ def close_record(call: Call, record: CallRecord, ending: Ending) -> CallRecord:
 
 
 def tier_of(call: Call, reading: Reading) -> str:
-    """What the price depends on besides the model: as the answer says it, else as it was asked for. Empty: the standard."""
+    """What the price depends on besides the model: as the answer says it, else as it was asked for. Empty: the standard.
+
+    A single call is no batch, whatever it says: it would get the discount.
+    """
     asked = call.route.operation.tier_fields
     told = reading.tier or "/".join(filter(None, (_asked(call, name) or default for name, default in asked.items())))
-    return "" if told in STANDARD_TIERS else told
+    return "" if told in STANDARD_TIERS or told == BATCH else told
 
 
 def _asked(call: Call, name: str) -> str | None:

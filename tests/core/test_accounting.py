@@ -142,6 +142,7 @@ TIERS: dict[str, tuple[str, bytes, str | None, str | None]] = {
     "as it was served": ("chat/completions", b'{"model":"m","service_tier":"flex"}', "default", None),
     "left to the upstream": ("chat/completions", b'{"model":"m","service_tier":"auto"}', "priority", "priority"),
     "no text": ("chat/completions", b'{"model":"m","service_tier":[1]}', None, None),
+    "the discount of a batch": ("chat/completions", b'{"model":"m","service_tier":"batch"}', None, None),
     "an image": ("images/generations", b'{"model":"m","size":"1792x1024","quality":"hd"}', None, "hd/1792x1024"),
     "an image of which nothing is said": ("images/generations", b'{"model":"m"}', None, "standard/1024x1024"),
     "an image that says it itself": ("images/generations", b'{"model":"m"}', "high/1536x1024", "high/1536x1024"),
