@@ -65,6 +65,11 @@ class Overview:
         self._points: dict[tuple[str, str], list[Any]] = {}
         self._names: dict[str, set[str]] = {name: set() for name in NAMES}
 
+    @property
+    def rows(self) -> UsageQuery:
+        """The rows to read: those that are filtered out have names to filter by."""
+        return msgspec.structs.replace(self.query, filters=())
+
     def add(self, row: UsageHour) -> None:
         """Counts a row, where the query takes it."""
         if self.query.client_id not in (None, row.key.client_id):

@@ -82,6 +82,13 @@ def test_a_filter_narrows_the_figures_and_not_what_there_is_to_filter_by() -> No
     assert shown.names["model"] == ["large", "small"]
 
 
+def test_the_rows_of_every_client_that_may_be_seen_are_read_whatever_the_filters() -> None:
+    """Guards that somebody who looks at one client can go on to the next."""
+    query = "granularity=day&group_by=model&client_id=a"
+    assert overview(query).rows.reads_client is None
+    assert overview(query, "b").rows.reads_client == "b"
+
+
 def test_a_client_gets_its_own_only() -> None:
     shown = overview("granularity=day&group_by=client_id&client_id=b", client_id="a").report("USD", None)
     assert (shown.total["calls"], shown.clients, shown.names["client_id"]) == (0, [], ["a"])
