@@ -5,7 +5,7 @@
     PUT    /manage/clients/{id}                 create or replace; If-Match: <ETag>, or If-None-Match: * to create only
     DELETE /manage/clients/{id}                 with its keys; If-Match: <ETag>
     GET    /manage/clients/{id}/keys            ids, states and dates
-    POST   /manage/clients/{id}/keys            {"note", "expires_at"} -> the key, shown this once
+    POST   /manage/clients/{id}/keys            {"note", "expires_at", "key": one to adopt} -> the key, shown this once
     DELETE /manage/clients/{id}/keys/{key_id}   revoke
     GET    /manage/configuration                the one in force, keys masked, and how its source stands
     GET    /manage/deployments                  names, models, upstreams, priorities

@@ -20,7 +20,7 @@ from shared.core.directory import KeyView, Source, StoredKey, clients_of, keys_o
 from shared.core.document_problems import explained
 from shared.core.errors import BadRequest, Conflict, GatewayError, NotFound, NotReady, PreconditionFailed
 from shared.core.json_text import NOT_READABLE
-from shared.core.keys import MintedKey
+from shared.core.keys import MintedKey, adopt
 from shared.core.routing import name_of
 from shared.health_board import HealthBoard, HealthView
 
@@ -46,8 +46,9 @@ class ClientView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KeyRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a new key is to be."""
+    """What a new key is to be. `key`: the text of one that was made elsewhere and is to be kept; empty: a fresh one."""
 
+    key: Annotated[str, msgspec.Meta(pattern="^[!-~]*$", max_length=500)] = ""
     note: Annotated[str, msgspec.Meta(max_length=200)] = ""
     expires_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
 
@@ -138,16 +139,14 @@ class Management:
         _log.info("client deleted", extra={"client_id": client_id})
 
     async def create_key(self, client_id: str, body: bytes) -> NewKey:
-        """A new key of a client. Raises NotFound, BadRequest."""
+        """A new key of a client, or one of its that another gateway made. Raises NotFound, BadRequest, Conflict."""
         asked = _key_request(body)
         now = self._now()
         if asked.expires_at is not None and asked.expires_at <= now:
             raise BadRequest("expires_at has passed: name an instant to come.", param="expires_at")
         await self._directory.refresh()
         self._view(client_id)
-        minted = self._mint()
-        while minted.hash.id in keys_of(self._configuration, self._directory.stored):
-            minted = self._mint()
+        minted = self._adopted(asked.key) if asked.key else self._fresh()
         key = StoredKey(
             id=minted.hash.id,
             client_id=client_id,
@@ -167,6 +166,21 @@ class Management:
             expires_at=key.expires_at,
             note=key.note,
         )
+
+    def _fresh(self) -> MintedKey:
+        known = keys_of(self._configuration, self._directory.stored)
+        while (minted := self._mint()).hash.id in known:
+            pass
+        return minted
+
+    def _adopted(self, text: str) -> MintedKey:
+        try:
+            kept = adopt(text, bytes.fromhex(self._mint().hash.salt))
+        except ValueError as error:
+            raise BadRequest(f"key: {error}; let a fresh one be made.", param="key") from error
+        if kept.id in keys_of(self._configuration, self._directory.stored):
+            raise Conflict(f"There is a key '{kept.id}' already, which is this one or is looked up as it would be.")
+        return MintedKey(text=text, hash=kept)
 
     async def revoke_key(self, client_id: str, key_id: str) -> KeyView:
         """Revokes a key, for good; a revoked one stays as it is. Raises NotFound."""

@@ -1,7 +1,9 @@
 """`keys`: the keys of a client."""
 
 import argparse
+import sys
 from datetime import UTC, datetime, timedelta
+from getpass import getpass
 from typing import Any
 
 from devtools.cli.api import api
@@ -13,6 +15,11 @@ def add(commands: Commands) -> None:
     """The group."""
     keys = group(commands, "keys", "the keys of a client")
     create = with_client(command(keys, "create", _create, "make a key; its text is shown this once"))
+    create.add_argument(
+        "--adopt",
+        action="store_true",
+        help="not a new one: keep one of another gateway, which is asked for, or read from a pipe",
+    )
     create.add_argument("--note", default="", help="what it is for")
     expiry = create.add_mutually_exclusive_group()
     expiry.add_argument("--expires-in-days", type=float, metavar="N", help="refused after N days")
@@ -32,9 +39,11 @@ def _create(options: argparse.Namespace) -> None:
     if options.expires_in_days is not None:
         expires = (datetime.now(UTC) + timedelta(days=options.expires_in_days)).isoformat()
     body = {"note": options.note, "expires_at": expires}
+    if options.adopt:
+        body["key"] = (getpass("Key: ") if sys.stdin.isatty() else sys.stdin.readline()).strip()
     key = api(options).call("POST", "clients", options.client, "keys", body=body)
     show(options, key, [{name: key[name] for name in ("id", "key", "expires_at", "note")}])
-    if not options.json:
+    if not options.json and not options.adopt:
         print("\nKeep the key: it is not shown again.")
 
 

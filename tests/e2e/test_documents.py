@@ -1,6 +1,7 @@
 """What the documents tell people to type is typed here, page by page, against a running app."""
 
 import asyncio
+import io
 import json
 import runpy
 import shlex
@@ -56,6 +57,7 @@ def at_the_prompt(documented: Stack, folder: Path, monkeypatch: pytest.MonkeyPat
         "AzureWebJobsStorage": documented.azurite.connection_string,
     }.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("a-key-that-another-gateway-made\n"))  # the answer to whoever asks
     return folder
 
 

@@ -140,6 +140,20 @@ async def test_a_client_is_only_written_over_the_version_that_was_read(http: htt
     assert (await http.delete(path)).status_code == 404
 
 
+async def test_a_key_of_another_gateway_is_adopted_once(stack: Stack, http: httpx.AsyncClient) -> None:
+    await http.put("/manage/clients/team-moved", json={})
+    old = "a-key-that-another-gateway-made"
+    made = await http.post("/manage/clients/team-moved/keys", json={"key": old})
+    assert (made.status_code, made.json()["key"]) == (201, old)
+    assert await chat(stack, old) == 200
+    await http.put("/manage/clients/team-thief", json={})
+    assert (await http.post("/manage/clients/team-thief/keys", json={"key": old})).status_code == 409
+    assert (await http.delete(f"/manage/clients/team-moved/keys/{made.json()['id']}")).status_code == 200
+    assert await chat(stack, old) == 401
+    again = await http.post("/manage/clients/team-moved/keys", json={"key": old})
+    assert again.status_code == 409, "what is revoked stays so"
+
+
 async def test_a_deleted_client_and_its_keys_are_gone(stack: Stack, http: httpx.AsyncClient) -> None:
     await http.put("/manage/clients/team-gone", json={})
     key = (await http.post("/manage/clients/team-gone/keys")).json()["key"]
@@ -194,6 +208,8 @@ WRONG: dict[str, tuple[str, str, str, int, str | None]] = {
     "no such client": ("GET", "clients/nobody", "", 404, "client_id"),
     "a key for no client": ("POST", "clients/nobody/keys", "", 404, "client_id"),
     "no such key": ("DELETE", "clients/team-a/keys/00000000", "", 404, "key_id"),
+    "a key that could be guessed": ("POST", "clients/team-a/keys", '{"key": "short"}', 400, "key"),
+    "a key that no header holds": ("POST", "clients/team-a/keys", json.dumps({"key": "ä" * 30}), 400, "key"),
     "unknown field of a key": ("POST", "clients/team-a/keys", '{"days": 3}', 400, "days"),
     "a time without a zone": ("POST", "clients/team-a/keys", '{"expires_at": "2030-01-01T00:00:00"}', 400, "expires_at"),
     "a time that has passed": ("POST", "clients/team-a/keys", '{"expires_at": "2020-01-01T00:00:00Z"}', 400, "expires_at"),
