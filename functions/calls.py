@@ -3,6 +3,8 @@
 A client's key shows that client's calls, the admin key everyone's.
 """
 
+from typing import TYPE_CHECKING
+
 import azure.functions as func
 import msgspec
 from azurefunctions.extensions.http.fastapi import Request, Response
@@ -18,7 +20,9 @@ from shared.core.conversation import conversation
 from shared.core.errors import NotFound
 from shared.core.events import Body
 from shared.core.prompt_text import Message
-from shared.wiring import Services
+
+if TYPE_CHECKING:
+    from shared.composition import Services
 
 blueprint = func.Blueprint()
 
@@ -71,7 +75,7 @@ def _view(found: ArchivedCall) -> CallView:
     )
 
 
-async def _archived(call_id: str, parts: Services) -> ArchivedCall | None:
+async def _archived(call_id: str, parts: "Services") -> ArchivedCall | None:
     try:
         return await parts.recorder.archive.get(call_id)
     except ValueError:  # no call id

@@ -8,6 +8,7 @@ A client's key exports that client's own, the admin key everyone's; only that wr
 """
 
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 import azure.functions as func
 from azurefunctions.extensions.http.fastapi import Request, Response
@@ -21,7 +22,9 @@ from shared.core.errors import NotFound
 from shared.core.focus import facts_of, month_of
 from shared.core.headers import Headers
 from shared.exporting import Download, Export, ToBlob, evaluation_lines, focus_lines, ledger_lines
-from shared.wiring import Services
+
+if TYPE_CHECKING:
+    from shared.composition import Services
 
 blueprint = func.Blueprint()
 
@@ -83,7 +86,7 @@ def _focus(asked: Asked) -> Export:
     return _focus_export(asked.parts, start, asked.client_id)
 
 
-def _focus_export(parts: Services, start: datetime, client_id: str | None = None) -> Export:
+def _focus_export(parts: "Services", start: datetime, client_id: str | None = None) -> Export:
     month = facts_of(parts.configuration, start, parts.settings.prefix)
     return Export(
         name=f"focus/{start:%Y-%m}.csv", content_type=_CSV, lines=focus_lines(parts.usage_rows, month, client_id)

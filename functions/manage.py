@@ -15,6 +15,7 @@ Rule: nobody gets past `_answer` without being an administrator; what is done is
 
 import re
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import azure.functions as func
@@ -26,8 +27,10 @@ from shared import wiring
 from shared.answers import Answer, refusal
 from shared.core.errors import GatewayError, MethodNotAllowed, NotFound, Unauthenticated
 from shared.core.headers import Headers, get
-from shared.managing import ClientView, Management
-from shared.wiring import Services
+
+if TYPE_CHECKING:
+    from shared.composition import Services
+    from shared.managing import ClientView, Management
 
 blueprint = func.Blueprint()
 
@@ -50,7 +53,7 @@ async def manage(req: Request) -> Response:
         return AnswerResponse(refusal(error))
 
 
-async def is_admin(request: Request, parts: Services) -> bool:
+async def is_admin(request: Request, parts: "Services") -> bool:
     """Whether the request may manage: with the admin key, or a token that has the admin's role."""
     return await parts.identity.is_admin(inbound(request).headers, parts.configuration)
 
@@ -85,19 +88,19 @@ def _json(value: object, *, status: int = 200, etag: str | None = None) -> Answe
     return Answer(status=status, headers=headers, body=msgspec.json.encode(value))
 
 
-def _client(view: ClientView, status: int = 200) -> Answer:
+def _client(view: "ClientView", status: int = 200) -> Answer:
     return _json(view, status=status, etag=view.etag)
 
 
-async def _list_clients(management: Management, asked: _Asked) -> Answer:  # noqa: ARG001 - handlers are alike
+async def _list_clients(management: "Management", asked: _Asked) -> Answer:  # noqa: ARG001 - handlers are alike
     return _json({"clients": await management.clients()})
 
 
-async def _get_client(management: Management, asked: _Asked) -> Answer:
+async def _get_client(management: "Management", asked: _Asked) -> Answer:
     return _client(await management.client(asked.client_id))
 
 
-async def _put_client(management: Management, asked: _Asked) -> Answer:
+async def _put_client(management: "Management", asked: _Asked) -> Answer:
     view, is_new = await management.put_client(
         asked.client_id,
         asked.body,
@@ -107,34 +110,34 @@ async def _put_client(management: Management, asked: _Asked) -> Answer:
     return _client(view, 201 if is_new else 200)
 
 
-async def _delete_client(management: Management, asked: _Asked) -> Answer:
+async def _delete_client(management: "Management", asked: _Asked) -> Answer:
     await management.delete_client(asked.client_id, if_match=get(asked.headers, "if-match"))
     return Answer(status=204, headers=(), body=b"")
 
 
-async def _list_keys(management: Management, asked: _Asked) -> Answer:
+async def _list_keys(management: "Management", asked: _Asked) -> Answer:
     return _json({"keys": (await management.client(asked.client_id)).keys})
 
 
-async def _create_key(management: Management, asked: _Asked) -> Answer:
+async def _create_key(management: "Management", asked: _Asked) -> Answer:
     return _json(await management.create_key(asked.client_id, asked.body), status=201)
 
 
-async def _revoke_key(management: Management, asked: _Asked) -> Answer:
+async def _revoke_key(management: "Management", asked: _Asked) -> Answer:
     return _json(await management.revoke_key(asked.client_id, asked.key_id))
 
 
-async def _get_configuration(management: Management, asked: _Asked) -> Answer:  # noqa: ARG001 - likewise
+async def _get_configuration(management: "Management", asked: _Asked) -> Answer:  # noqa: ARG001 - likewise
     return _json(management.configuration())
 
 
-async def _list_deployments(management: Management, asked: _Asked) -> Answer:  # noqa: ARG001 - likewise
+async def _list_deployments(management: "Management", asked: _Asked) -> Answer:  # noqa: ARG001 - likewise
     return _json({"deployments": management.deployments()})
 
 
 def _route(
-    method: str, path: str, handler: Callable[[Management, _Asked], Awaitable[Answer]]
-) -> tuple[str, re.Pattern[str], Callable[[Management, _Asked], Awaitable[Answer]]]:
+    method: str, path: str, handler: Callable[["Management", _Asked], Awaitable[Answer]]
+) -> tuple[str, re.Pattern[str], Callable[["Management", _Asked], Awaitable[Answer]]]:
     return method, re.compile("/manage/" + path.replace("{}", "([^/]+)")), handler
 
 

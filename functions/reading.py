@@ -1,6 +1,7 @@
 """What all who read usage and calls have in common: who asks, what for, and errors in OpenAI's shape."""
 
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 from azure.core.exceptions import AzureError
@@ -13,13 +14,15 @@ from shared.core.authorization import check_network
 from shared.core.calls import InboundRequest
 from shared.core.errors import GatewayError, MethodNotAllowed, NotReady, PermissionDenied
 from shared.core.parameters import Parameters
-from shared.wiring import Services
+
+if TYPE_CHECKING:
+    from shared.composition import Services
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """A request to read, of somebody who may."""
 
-    parts: Services
+    parts: "Services"
     request: InboundRequest
     parameters: Parameters
     client_id: str | None
@@ -46,7 +49,7 @@ async def read(req: Request, answer: Callable[[Asked], Awaitable[Response]], met
         return AnswerResponse(refusal(NotReady("The gateway's storage account cannot be reached; try again later.")))
 
 
-async def _whose(request: InboundRequest, parts: Services) -> str | None:
+async def _whose(request: InboundRequest, parts: "Services") -> str | None:
     """The client whose usage may be seen; None where it is everyone's. Raises Unauthenticated, PermissionDenied."""
     if await parts.identity.is_admin(request.headers, parts.configuration):
         return None

@@ -27,9 +27,9 @@ async def record_hub(events: List[func.EventHubEvent]) -> None:  # noqa: UP006 -
 
 
 if _settings.transport is Transports.STORAGE_QUEUE:
-    blueprint.queue_trigger(
-        arg_name="message", queue_name=wiring.queue_name(_settings), connection="AzureWebJobsStorage"
-    )(record_queue)
+    blueprint.queue_trigger(arg_name="message", queue_name=_settings.queue_name, connection="AzureWebJobsStorage")(
+        record_queue
+    )
 else:
     _retried = blueprint.retry(
         strategy="exponential_backoff", max_retry_count="-1", minimum_interval="00:00:02", maximum_interval="00:05:00"

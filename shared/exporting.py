@@ -9,13 +9,11 @@ import contextlib
 import logging
 import secrets
 from collections.abc import AsyncGenerator, Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 from azure.core.exceptions import AzureError, ResourceExistsError
-from azure.storage.blob import BlobBlock, ContentSettings
-from azure.storage.blob.aio import ContainerClient
 
-from shared.call_search import CallSearch
 from shared.core import evaluation, focus
 from shared.core.archive import ArchivedCall
 from shared.core.call_query import CallQuery
@@ -24,8 +22,13 @@ from shared.core.evaluation import evaluation_row
 from shared.core.focus import Month
 from shared.core.ledger import Span, UsageEntry
 from shared.core.usage_report import period_of
-from shared.sinks.archive import Archive
-from shared.usage_rows import UsageSource
+
+if TYPE_CHECKING:  # what indexing does not have to load
+    from azure.storage.blob.aio import ContainerClient
+
+    from shared.call_search import CallSearch
+    from shared.sinks.archive import Archive
+    from shared.usage_rows import UsageSource
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +61,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     error: str | None = None
 
 
-async def ledger_lines(search: CallSearch, query: CallQuery) -> Lines:
+async def ledger_lines(search: "CallSearch", query: CallQuery) -> Lines:
     """The ledger as CSV: a line a call, the oldest first, with every field of UsageEntry."""
     columns = UsageEntry.__struct_fields__
     yield csv_line(columns)
@@ -67,7 +70,7 @@ async def ledger_lines(search: CallSearch, query: CallQuery) -> Lines:
         yield csv_line(known.get(column) for column in columns)
 
 
-async def evaluation_lines(search: CallSearch, archive: Archive, query: CallQuery, *, as_csv: bool) -> Lines:
+async def evaluation_lines(search: "CallSearch", archive: "Archive", query: CallQuery, *, as_csv: bool) -> Lines:
     """The calls as a Foundry evaluation dataset, as CSV or as lines of JSON."""
     if as_csv:
         yield csv_line(evaluation.COLUMNS)
@@ -76,7 +79,7 @@ async def evaluation_lines(search: CallSearch, archive: Archive, query: CallQuer
             yield csv_line(msgspec.structs.astuple(row)) if as_csv else msgspec.json.encode(row) + b"\n"
 
 
-async def focus_lines(source: UsageSource, month: Month, client_id: str | None) -> Lines:
+async def focus_lines(source: "UsageSource", month: Month, client_id: str | None) -> Lines:
     """A month of usage as a FOCUS file: its header, and the lines of each day's rows."""
     yield focus.header()
     first, last = period_of(month.start, Span.DAY), period_of(month.end, Span.DAY)
@@ -85,7 +88,7 @@ async def focus_lines(source: UsageSource, month: Month, client_id: str | None) 
             yield line
 
 
-async def _archived(search: CallSearch, archive: Archive, query: CallQuery) -> AsyncGenerator[ArchivedCall]:
+async def _archived(search: "CallSearch", archive: "Archive", query: CallQuery) -> AsyncGenerator[ArchivedCall]:
     """The calls of the query that are archived, in their order, a few read ahead."""
     reading: list[asyncio.Task[ArchivedCall | None]] = []
     try:
@@ -102,7 +105,7 @@ async def _archived(search: CallSearch, archive: Archive, query: CallQuery) -> A
         await asyncio.gather(*reading, return_exceptions=True)
 
 
-async def _read(archive: Archive, call_id: str) -> ArchivedCall | None:
+async def _read(archive: "Archive", call_id: str) -> ArchivedCall | None:
     """The call; None where it is not archived, or its object is damaged: `verify` finds those."""
     try:
         return await archive.get(call_id)
@@ -181,11 +184,12 @@ def _line(progress: Progress) -> bytes:
 class ExportStore:
     """Keeps exports as blobs of one container."""
 
-    def __init__(self, container: ContainerClient) -> None:
+    def __init__(self, container: "ContainerClient") -> None:
         self._container = container
 
     async def put(self, export: Export, count: Callable[[bytes], None] = lambda _: None) -> str:
         """Writes the export over whatever has its name. Returns `container/name`. Raises AzureError."""
+        from azure.storage.blob import BlobBlock, ContentSettings
 
         async def counted() -> Lines:
             async for line in export.lines:

@@ -8,17 +8,20 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import msgspec
 from azure.core.exceptions import AzureError
 
-from shared.clients import Directory, DirectoryStatus
 from shared.core.configuration import Configuration
-from shared.health_board import HealthBoard
-from shared.quarantine import Quarantine
-from shared.shelf import Shelf
 from shared.transports import Transport, TransportDown
-from shared.usage_table import UsageTable
+
+if TYPE_CHECKING:  # what indexing does not have to load
+    from shared.clients import Directory, DirectoryStatus
+    from shared.health_board import HealthBoard
+    from shared.quarantine import Quarantine
+    from shared.shelf import Shelf
+    from shared.usage_table import UsageTable
 
 _KEPT_S = 5.0
 _MOMENT_S = 3.0
@@ -62,7 +65,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     problems: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     configuration: str = ""
-    clients: DirectoryStatus | None = None
+    clients: "DirectoryStatus | None" = None
     deployments: Deployments | None = None
     backlog: Backlog = Backlog()
     rollup_age_s: float | None = None
@@ -89,12 +92,12 @@ class Readiness:
     def __init__(
         self,
         *,
-        directory: Directory,
+        directory: "Directory",
         transport: Transport,
-        shelf: Shelf,
-        quarantine: Quarantine,
-        usage: UsageTable,
-        board: HealthBoard,
+        shelf: "Shelf",
+        quarantine: "Quarantine",
+        usage: "UsageTable",
+        board: "HealthBoard",
         now: Callable[[], datetime],
     ) -> None:
         self._directory = directory

@@ -76,6 +76,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     telemetry_disabled: bool
     logs_json: bool
 
+    @property
+    def queue_name(self) -> str:
+        """The queue between gateway and recorder."""
+        return f"{self.prefix}-calls"
+
 
 class Setting(msgspec.Struct, frozen=True):
     """One row: the app setting's name, the field it fills, its default, how its text is read, and what it is for."""

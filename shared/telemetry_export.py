@@ -1,6 +1,6 @@
 """OpenTelemetry: spans and metrics to whoever the settings name, by the official SDK.
 
-Only wiring imports this module, and only where telemetry is on: the SDK takes a while to import.
+Only composition imports this module, and only where telemetry is on: the SDK takes a while to import.
 
 Rule: the SDK's providers are ours alone, not the process's global ones, so that no library in it begins to tell things of its
 own. Spans are made of values when what they tell of is over. Exporting happens in threads of the SDK's; what a process that is

@@ -3,7 +3,7 @@
 Rule: the same calls give the same rows as in Table Storage. Data Explorer counts; the money is computed here, by the prices in
 force, hour by hour, as the rollup does. Calls that are still open are not in Data Explorer, so they are not in its rows.
 
-Only wiring imports this module, and only where usage is read from there: the Kusto packages take a while to import.
+Only composition imports this module, and only where usage is read from there: the Kusto packages take a while to import.
 """
 
 import asyncio

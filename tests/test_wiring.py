@@ -92,7 +92,7 @@ def test_triggers_are_declared_with_the_defaults_where_settings_are_wrong_and_wi
     monkeypatch.setenv("TOLLGATE_TRANSPORT", "pigeons")
     settings = wiring.settings_for_bindings()
     assert settings.transport is Transports.STORAGE_QUEUE
-    assert wiring.queue_name(settings) != "tollgate-calls"
+    assert settings.queue_name != "tollgate-calls"
     with pytest.raises(SettingsInvalid):
         read_settings({"TOLLGATE_PREFIX": settings.prefix})  # so it is nobody's
     assert "settings invalid" in caplog.text
@@ -100,11 +100,11 @@ def test_triggers_are_declared_with_the_defaults_where_settings_are_wrong_and_wi
 
 def test_the_queue_of_an_app_whose_prefix_is_wrong_is_a_queue_that_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOLLGATE_PREFIX", "X!")
-    name = wiring.queue_name(wiring.settings_for_bindings())
+    name = wiring.settings_for_bindings().queue_name
     assert re.fullmatch("[a-z0-9](-?[a-z0-9])+", name), "else the host would refuse the function"
     assert 3 <= len(name) <= 63
 
 
 def test_triggers_are_declared_with_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOLLGATE_PREFIX", "mine")
-    assert wiring.queue_name(wiring.settings_for_bindings()) == "mine-calls"
+    assert wiring.settings_for_bindings().queue_name == "mine-calls"

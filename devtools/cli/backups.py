@@ -9,7 +9,8 @@ from devtools.cli.output import CommandError, show
 from devtools.cli.stores import with_stores
 from shared import backup
 from shared.backup import Backup, BackupInvalid
-from shared.wiring import Stores, now
+from shared.composition import Stores
+from shared.wiring import now
 
 
 def add(commands: Commands) -> None:

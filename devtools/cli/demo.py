@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from devtools import demo
 from devtools.cli.grammar import Commands, command
 from devtools.cli.stores import with_stores
-from shared.wiring import Stores
+from shared.composition import Stores
 
 
 def add(commands: Commands) -> None:

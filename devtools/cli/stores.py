@@ -11,10 +11,10 @@ from pathlib import Path
 from devtools import launch
 from devtools.cli.output import CommandError
 from devtools.run import APP_DEFAULTS, RUN_INFO
-from shared import wiring
+from shared import composition, wiring
+from shared.composition import Stores
 from shared.core.errors import NotReady
 from shared.settings import SettingsInvalid
-from shared.wiring import Stores
 
 STORAGE = ("AzureWebJobsStorage", "AzureWebJobsStorage__accountName")
 """The settings that name a Storage account."""
@@ -24,7 +24,7 @@ def with_stores[T](work: Callable[[Stores], Awaitable[T]]) -> T:
     """What `work` returns. Raises CommandError."""
 
     async def run() -> T:
-        async with wiring.stores(_environ()) as stores:
+        async with composition.stores(_environ(), wiring.now) as stores:
             return await work(stores)
 
     try:

@@ -1,6 +1,6 @@
 """Sinks keep what the recorder hands them.
 
-Rule: a sink that is handed an event twice ends as if handed it once. A new sink is one file and one name in wiring.SINKS.
+Rule: a sink that is handed an event twice ends as if handed it once. A new sink is one file and one name in composition.
 """
 
 from collections.abc import Sequence

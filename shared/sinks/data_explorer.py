@@ -5,7 +5,7 @@ of when they ended, so that the same batch is not ingested again, and a later ac
 another batch, or by streaming, where there are no tags, is told by its id in the view Calls. Calls that are still open are
 not in Data Explorer.
 
-Only wiring imports this module, and only where the sink is on: the Kusto packages take a while to import.
+Only composition imports this module, and only where the sink is on: the Kusto packages take a while to import.
 https://learn.microsoft.com/kusto/management/extent-tags
 """
 

@@ -10,7 +10,7 @@ import pytest
 
 from devtools.azurite import Azurite
 from devtools.kusto import KustoServer
-from shared import wiring
+from shared import composition
 from shared.core.call_record import UsageSource
 from shared.core.deferred import LateUsage, told_late
 from shared.core.events import Body, Closed
@@ -147,13 +147,13 @@ def test_an_address_that_would_send_calls_in_the_clear_is_refused(uri: str) -> N
 
 async def test_the_sink_is_there_where_it_is_set(storage: Storage) -> None:
     settings = read_settings({"TOLLGATE_KUSTO_URI": "https://kusto.example/"})
-    assert [sink.name for sink in wiring._explorer(settings, storage.archive)] == ["data_explorer"]
-    assert wiring._explorer(read_settings({}), storage.archive) == ()
+    assert [sink.name for sink in composition._explorer(settings, storage.archive)] == ["data_explorer"]
+    assert composition._explorer(read_settings({}), storage.archive) == ()
 
 
 def test_the_kusto_packages_are_imported_only_where_the_sink_is_on() -> None:
     """They take longer than all the rest of a cold start's imports."""
-    program = "import sys, function_app, shared.wiring; print([name for name in sys.modules if 'kusto' in name])"
+    program = "import sys, function_app, shared.composition; print([name for name in sys.modules if 'kusto' in name])"
     imported = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert imported.stdout == "[]\n"
 
