@@ -7,6 +7,7 @@ has taken it, and told again after a while where it has not.
     alert-2026-11   <the alert's id>    when it was claimed, and whether it was told
 """
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
@@ -30,6 +31,8 @@ from shared.usage_table import UsageTable
 
 _log = logging.getLogger(__name__)
 
+_ANSWER_S = 10.0
+"""How long a webhook may take: the timer has more to do."""
 _PATIENCE = timedelta(minutes=2)
 """After which an alert that was claimed and not told is anyone's again."""
 
@@ -74,8 +77,11 @@ class Budgeting(msgspec.Struct, frozen=True, kw_only=True):
         told = 0
         for alert in alerts:
             row = {"PartitionKey": partition, "RowKey": alert.id}
-            if await self._claim(row, known.get(alert.id)):
-                told += await self._told(row, alert, configuration.alerts.webhook)
+            if not await self._claim(row, known.get(alert.id)):
+                continue
+            if not await self._told(row, alert, configuration.alerts.webhook):
+                break  # the webhook is away: the others wait for the next run, which passes this one over
+            told += 1
         return told
 
     async def _claim(self, row: Entity, known: TableEntity | None) -> bool:
@@ -111,10 +117,13 @@ class Budgeting(msgspec.Struct, frozen=True, kw_only=True):
         headers = (("content-type", "application/json"), ("idempotency-key", alert.id))
         request = UpstreamRequest(method="POST", url=webhook, headers=headers, body=body, asks_usage=False)
         try:
-            response = await self.upstreams.send(request)
-            await response.close()
+            async with asyncio.timeout(_ANSWER_S):
+                response = await self.upstreams.send(request)
+                await response.close()
         except UpstreamError as error:
             reason = error.reason
+        except TimeoutError:
+            reason = f"no answer within {_ANSWER_S} s"
         else:
             if response.status < 300:
                 return True

@@ -1,9 +1,10 @@
 """Metering: batches and background responses are asked what they used, until they have told it.
 
 Rule: first the sinks, then the note that it is settled; both may be done again without harm. An upstream that does not answer
-is asked again at the next run, and stops none of the others.
+is asked again at the next run, and stops none of the others: the timer has usage to roll up.
 """
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable
 from datetime import datetime, timedelta
@@ -26,9 +27,17 @@ from shared.upstream import UpstreamError, UpstreamResponse, Upstreams
 _log = logging.getLogger(__name__)
 
 _GONE = frozenset({404, 410})
+_ANSWER_S = 30.0
+"""How long an upstream may take to begin an answer: it only looks something up."""
+_OBJECT_S = 300.0
+"""How long an object may take in all: the output file of a batch has 200 MB at the most."""
 _GIVEN_UP_AFTER = timedelta(days=31)
 """How long upstreams keep files and responses at the most, where nobody deletes them."""
 _UNKNOWN = LateUsage(usage_source=UsageSource.NONE, usage=TokenUsage())
+
+
+class _Away(Exception):
+    """An upstream that does not answer now."""
 
 
 class Metering(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,10 +53,16 @@ class Metering(msgspec.Struct, frozen=True, kw_only=True):
         """Asks each object whose usage is not settled. Returns how many now are. Raises AzureError."""
         upstreams = {target.upstream.name: target.upstream for target in configuration.home.targets}
         settled = 0
+        away: set[str] = set()
         for made in await self.deferred.unsettled():
+            if made.upstream in away:
+                continue
             try:
-                settled += await self._settled(made, upstreams.get(made.upstream), now)
-            except (UpstreamError, msgspec.DecodeError, UnicodeDecodeError) as error:
+                async with asyncio.timeout(_OBJECT_S):
+                    settled += await self._settled(made, upstreams.get(made.upstream), now)
+            except (_Away, UpstreamError, TimeoutError, msgspec.DecodeError, UnicodeDecodeError) as error:
+                if isinstance(error, _Away):
+                    away.add(made.upstream)
                 _log.warning("usage not told yet", extra={"call_id": made.call_id, "reason": repr(error)})
         return settled
 
@@ -61,7 +76,7 @@ class Metering(msgspec.Struct, frozen=True, kw_only=True):
         return is_told
 
     async def _tell(self, made: Deferred, upstream: Upstream, now: datetime) -> bool:
-        """Records what an object used. False where it has not ended. Raises UpstreamError, msgspec.DecodeError."""
+        """Records what an object used. False where it has not ended. Raises _Away, UpstreamError, msgspec.DecodeError."""
         response = await self._get(upstream, made.path, made)
         if response is None:
             return await self._give_up(made, now)
@@ -106,9 +121,13 @@ class Metering(msgspec.Struct, frozen=True, kw_only=True):
         return True
 
     async def _get(self, upstream: Upstream, path: str, made: Deferred) -> UpstreamResponse | None:
-        """The answer; None where there is no such thing. Raises UpstreamError for every other that is no success."""
-        credential = await self.credentials.current(upstream)
-        response = await self.upstreams.send(own_request(upstream, path, credential, made.api_version))
+        """The answer; None where there is no such thing. Raises _Away; UpstreamError for every other that is no success."""
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                credential = await self.credentials.current(upstream)
+                response = await self.upstreams.send(own_request(upstream, path, credential, made.api_version))
+        except (UpstreamError, TimeoutError) as error:
+            raise _Away(repr(error)) from error
         if response.status == 200:
             return response
         await response.close()

@@ -31,15 +31,19 @@ KEY = UsageKey(client_id="team/a", cost_center="", operation="o", model="m", mod
 class Webhook:
     """Takes alerts, or does not."""
 
-    status: int = 200
+    status: int | None = 200
+    """None: it never answers."""
     taken: list[dict[str, Any]] = field(default_factory=list)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         length = int(head.lower().partition(b"content-length:")[2].split()[0])
         self.taken.append(json.loads(await reader.readexactly(length)))
-        writer.write(b"HTTP/1.1 %d X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" % self.status)
-        await writer.drain()
+        if self.status is None:
+            await reader.read()
+        else:
+            writer.write(b"HTTP/1.1 %d X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" % self.status)
+            await writer.drain()
         writer.close()
 
     @property
@@ -139,6 +143,19 @@ async def test_an_alert_that_is_not_taken_is_told_again_after_a_while(
         assert await other.budgeting.run(configuration) == 1
         assert await other.budgeting.run(configuration) == 0
         assert [alert["id"] for alert in webhook.taken] == [webhook.taken[0]["id"]] * 2
+
+
+async def test_a_webhook_that_is_silent_does_not_hold_up_the_timer(
+    storage: Storage, timers: tuple[Timer, Timer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is waited for a moment and once a run, however many alerts are due; the next run begins with another."""
+    monkeypatch.setattr("shared.budgeting._ANSWER_S", 1.0)
+    webhook = Webhook(status=None)
+    async with listening(webhook) as url:
+        await use(storage, 900)
+        for _ in range(2):
+            assert await timers[0].budgeting.run(configured(url, tokens_per_month=1000)) == 0
+    assert [percent for _, percent in webhook.percents] == [50, 80]
 
 
 async def test_without_a_webhook_a_threshold_is_logged_once(

@@ -1,5 +1,6 @@
 """Metering: batches and background responses of a real simulator, into a real ledger."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import datetime, timedelta
@@ -210,3 +211,34 @@ async def test_an_upstream_that_is_away_is_asked_again_until_it_cannot_know_any_
     assert await run(metering, simulator, NOON + timedelta(days=30)) == 0
     assert await run(metering, simulator, NOON + timedelta(days=32)) == 1
     assert sorted(str(entry.usage_source) for entry in await entries(storage)) == ["none", "provider"]
+
+
+async def test_an_upstream_that_is_silent_is_asked_once_and_waited_for_a_moment(
+    storage: Storage,
+    metering: Metering,
+    simulator: Simulator,
+    batch: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Guards that the timer, which has usage to roll up, is not held up by it for as long as a stream may be silent."""
+    monkeypatch.setattr("shared.metering._ANSWER_S", 2.0)
+    asked = 0
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        asked += 1
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1")
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        upstreams = [
+            {"name": "simulator", "kind": "openai", "url": f"{simulator.url()}/v1", "key": "k"},
+            {"name": "silent", "kind": "openai", "url": url, "key": "k"},
+        ]
+        told = SILENT | {"upstream": "silent"}
+        waiting = [closed(n, operation="batches.create", response_id=f"batch_0{n}", **told) for n in (4, 5)]
+        await metering.deferred.write([*waiting, created(batch["id"])])
+        assert await metering.run(parse(json.dumps({"upstreams": upstreams}), {}), LATER) == 1
+    assert asked == 1
