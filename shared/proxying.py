@@ -202,7 +202,7 @@ class Gateway:
         if call.model:
             pool = authorization.pool_of(call.client, configuration.pools, call.model)
             upstream = await stickiness.upstream_of(call, self._objects)
-            return stickiness.on_upstream(pool, upstream)
+            return authorization.with_models(stickiness.on_upstream(pool, upstream), call)
         upstream = await stickiness.upstream_of(call, self._objects)
         return authorization.with_models(stickiness.on_upstream(configuration.home, upstream), call)
 

@@ -14,7 +14,7 @@ import msgspec
 from shared.core import json_text, multipart
 from shared.core.configuration import Client
 from shared.core.errors import BadRequest
-from shared.core.headers import Headers, get
+from shared.core.headers import IMAGE_MODEL, Headers, get
 from shared.core.named_models import LineReader, Rename, lines_renamed, renamed
 from shared.core.operations import Form, Route, match, nowhere
 from shared.core.trace_context import TraceContext
@@ -187,15 +187,30 @@ def with_models(call: Call, rename: Rename) -> bytes:
     return renamed(call.body, operation.models, rename) if operation.models else call.body
 
 
+def fields_with_models(call: Call, rename: Rename) -> Fields:
+    """Of the body's fields those in which a model has another name."""
+    changed: dict[str, msgspec.Raw] = {}
+    for head, *rest in call.route.operation.models:
+        if (raw := changed.get(head, call.fields.get(head))) is None:
+            continue
+        old = bytes(raw)
+        if (new := renamed(old, (tuple(rest),), rename)) is not old:
+            changed[head] = msgspec.Raw(new)
+    return changed
+
+
 def models_named(call: Call) -> frozenset[str]:
-    """The models that the body names elsewhere than at its top. Raises BadRequest where they are too many."""
-    found: set[str] = set()
+    """The models that are named elsewhere than at the body's top. Raises BadRequest where they are too many."""
+    found = {value for name, value in call.request.headers if name == IMAGE_MODEL}
 
     def note(name: str) -> str:
         found.add(name)
         return name
 
-    with_models(call, note)
+    if call.route.operation.names_model:
+        fields_with_models(call, note)
+    else:
+        with_models(call, note)
     return frozenset(found)
 
 

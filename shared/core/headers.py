@@ -32,6 +32,9 @@ CREDENTIAL_PARAMETERS = frozenset(
 )
 """Under which names keys are put into queries, in lower case. Ours is not looked for there; a client may send it all the same."""
 
+IMAGE_MODEL = "x-ms-oai-image-generation-deployment"
+"""Which model draws for a response, in Azure's words; a client says it in ours."""
+
 _OURS_IN_REQUESTS = frozenset(
     {
         "host",

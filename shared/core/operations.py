@@ -227,6 +227,7 @@ CATALOGUE: tuple[Operation, ...] = (
         path="responses",
         form=Form.JSON,
         names_model=True,
+        models=(("tools", "*", "model"),),
         parse=parse_response,
         stores=True,
         told_later=True,

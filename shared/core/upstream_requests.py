@@ -10,9 +10,9 @@ from urllib.parse import quote
 import msgspec
 
 from shared.core import multipart
-from shared.core.calls import Call, field, model_part, parameter_name, with_models
+from shared.core.calls import Call, field, fields_with_models, model_part, parameter_name, with_models
 from shared.core.configuration import Target, Upstream, UpstreamAuth, UpstreamKind
-from shared.core.headers import CREDENTIAL_PARAMETERS, Headers, for_upstream, get
+from shared.core.headers import CREDENTIAL_PARAMETERS, IMAGE_MODEL, Headers, for_upstream, get
 from shared.core.named_models import LineReader, Rename
 from shared.core.operations import Form, UrlStyle
 from shared.core.trace_context import attempt_of, for_attempt
@@ -23,7 +23,7 @@ _OURS_IN_QUERIES = CREDENTIAL_PARAMETERS | {"api-version"}
 _READ_FIELDS = tuple(
     f'"{name}"'.encode()
     for name in (
-        *("model", "stream", "stream_options", "store", "n", "best_of", "prompt"),
+        *("model", "stream", "stream_options", "store", "n", "best_of", "prompt", "tools"),
         *("max_tokens", "max_completion_tokens", "max_output_tokens"),
     )
 )
@@ -52,7 +52,7 @@ def upstream_request(call: Call, target: Target, credential: str, attempt: int =
         method=call.route.operation.method,
         url=_url(call, target),
         headers=(
-            *_passed_on(call, attempt),
+            *_passed_on(call, target, attempt),
             *_credential(target.upstream, credential),
             _accept_encoding(call, rewrites=asks_usage),
             *_length(call),
@@ -77,9 +77,12 @@ def own_request(upstream: Upstream, path: str, credential: str, api_version: str
     )
 
 
-def _passed_on(call: Call, attempt: int) -> Headers:
+def _passed_on(call: Call, target: Target, attempt: int) -> Headers:
     """The client's own headers. Its `traceparent` is among them, unless the attempt has a span of its own."""
     headers = for_upstream(call.request.headers)
+    if get(headers, IMAGE_MODEL):
+        rename = _rename(call, target)
+        headers = tuple((name, rename(value) if name == IMAGE_MODEL else value) for name, value in headers)
     return headers if call.trace is None else for_attempt(headers, attempt_of(call.trace, attempt))
 
 
@@ -139,13 +142,13 @@ def _rename(call: Call, target: Target) -> Rename:
 
 def _body(call: Call, target: Target, *, asks_usage: bool) -> bytes:
     operation = call.route.operation
-    if operation.models or operation.lines:
+    if operation.lines or (operation.models and not operation.names_model):
         return with_models(call, _rename(call, target))
     in_path = operation.in_deployment and target.upstream.kind is UpstreamKind.AZURE
     names_deployment = operation.names_model and not in_path
     if operation.form is Form.MULTIPART:
         return _multipart_body(call, target) if names_deployment else call.body
-    changes: dict[str, msgspec.Raw] = {}
+    changes = dict(fields_with_models(call, _rename(call, target)))
     if names_deployment:
         name = msgspec.json.encode(target.deployment.deployment)
         if bytes(call.fields.get("model", b"")) != name:

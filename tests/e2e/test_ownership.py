@@ -91,7 +91,7 @@ WHOSE: Mapping[str, Callable[[Given], Any]] = {
     "video": lambda a: a.video,
 }
 
-WITH_IDS = {each.name: each for each in CATALOGUE if "{" in each.path and not each.local}
+WITH_IDS = {each.name: each for each in CATALOGUE if "{" in each.path and not (each.local or each.refusal)}
 
 
 def path_of(operation: Operation, a: Given) -> str:
