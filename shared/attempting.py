@@ -82,6 +82,11 @@ class Patience:
         """The client has gone."""
         self.is_client_gone = True
 
+    @property
+    def allows_more(self) -> bool:
+        """Whether there is time for another attempt, and anybody who wants it."""
+        return not self.is_over and asyncio.get_running_loop().time() < self.deadline
+
     def end(self) -> None:
         """Nobody waits any more: the attempt under way is given up, and no other made."""
         self.is_over = True
@@ -152,7 +157,7 @@ class Attempting:
                 lease.end()
                 raise
             tried.append(last)
-            may_repeat = last.verdict.action is Action.TRY_NEXT and call.upload is None and not patience.is_over
+            may_repeat = last.verdict.action is Action.TRY_NEXT and call.upload is None and patience.allows_more
             following = self._board.begin(pool, names) if may_repeat else None
             if following is None:
                 return self._last(pool, tried, lease)

@@ -5,6 +5,7 @@ import math
 from contextlib import suppress
 from typing import Any
 
+import msgspec
 import pytest
 
 from shared.attempting import Attempting, Patience, Unanswered
@@ -32,7 +33,7 @@ class Edge:
             raise self._failure
         await asyncio.Event().wait()
 
-    async def answered(self, patience: Patience) -> Any:
+    async def answered(self, patience: Patience, pool: Pool = POOL) -> Any:
         edge: Any = self
         attempting = Attempting(
             upstreams=edge,
@@ -42,7 +43,7 @@ class Edge:
             first_byte_timeout_s=1000,
             idle_timeout_s=1000,
         )
-        return await attempting.answered(call(b'{"model":"gpt-4o","messages":[]}'), POOL, patience)
+        return await attempting.answered(call(b'{"model":"gpt-4o","messages":[]}'), pool, patience)
 
 
 FAILURES: dict[str, BaseException] = {
@@ -78,3 +79,11 @@ async def test_whom_nobody_waits_for_any_more_is_not_asked_either() -> None:
     async with asyncio.timeout(30):
         unanswered = await Edge().answered(patience)
     assert unanswered.error.status == 499
+
+
+async def test_a_call_whose_time_is_over_counts_against_no_other_deployment() -> None:
+    east = target(UpstreamKind.OPENAI)
+    west = msgspec.structs.replace(east, deployment=msgspec.structs.replace(east.deployment, name="west"))
+    pool = Pool(Model(name="gpt-4o", retry_unknown=True), (east, west))
+    unanswered = await Edge().answered(Patience(asyncio.get_running_loop().time()), pool)
+    assert len(unanswered.served.attempts) == 1

@@ -258,9 +258,14 @@ def _json_fields(body: bytes, *, required: bool) -> Fields:
     if not body and not required:
         return {}
     try:
-        return json_text.decode(body, dict[str, msgspec.Raw])
+        fields: Fields = json_text.decode(body, dict[str, msgspec.Raw])
     except json_text.NOT_READABLE as error:
         raise BadRequest(f"The request body is not a JSON object: {error}", code="invalid_json") from error
+    if twin := next((name for name in fields if name.lower() == "model" != name), None):
+        raise BadRequest(
+            f"Write 'model' for '{twin}': an upstream that takes either could see another model.", param=twin
+        )
+    return fields
 
 
 def _most_output(fields: Fields) -> int | None:

@@ -1,4 +1,4 @@
-"""Models that a request names elsewhere than at its top: in runs, evaluations, sessions and tools, and in the lines of a batch file.
+"""Models that a request names elsewhere than at its top: in runs, evaluations, sessions, tools, and the lines of batch files.
 
 Rule: they are models like any other. The client must be allowed them, they must be where the call goes, and the upstream gets
 its own names for them. What names none, or cannot be read, stays as it is: the upstream says what is wrong with it.

@@ -325,6 +325,12 @@ def test_a_field_that_stands_twice_reaches_the_upstream_as_it_was_read(body: byt
     assert upstream_request(made, target(OPENAI, "gpt-4o"), "upstream-key").body == expected
 
 
+def test_a_model_in_other_letters_is_refused() -> None:
+    """Servers written in Go take `Model` for `model`."""
+    with pytest.raises(BadRequest, match="Write 'model' for 'MODEL'"):
+        call(b'{"model":"gpt-4o","MODEL":"gpt-5","messages":[]}')
+
+
 def test_a_form_with_two_models_is_refused() -> None:
     part = b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\n%b\r\n'
     form = inbound("/v1/audio/transcriptions", content_type="multipart/form-data; boundary=b")
