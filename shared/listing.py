@@ -20,6 +20,7 @@ from shared.core.configuration import Pool, Target
 from shared.core.content_encoding import decoded, encoded
 from shared.core.errors import GatewayError, NotReady, UpstreamFailed
 from shared.core.headers import get
+from shared.core.json_text import NOT_READABLE
 from shared.core.verdicts import judge_error
 from shared.objects import Objects
 from shared.stickiness import own_object
@@ -89,6 +90,7 @@ class Listing:
         held = await self._objects.upstreams_of(call.client.id)
         targets = await self._targets(call, pool, held)
         asking: Call = call
+        attempts: tuple[Attempt, ...] = ()
         for asked in range(_MOST_PAGES):
             try:
                 answered = await self._attempting.answered(asking, Pool(pool.model, targets[:1]), patience)
@@ -100,17 +102,24 @@ class Listing:
                 return answered
             try:
                 page = await _read(answered, patience)
-            except UpstreamFailed as error:
+                own = await self._own(call, page)
+            except GatewayError as error:
+                answered.lease.end()
                 return _unanswered(answered.served.attempts, error)
-            own = await self._own(call, page)
             goes_on = targets[0].upstream.name in held and page.has_more and not _is_backwards(call)
-            if own or _is_backwards(call) or not (goes_on or targets[1:]) or asked == _MOST_PAGES - 1:
+            if own or _is_backwards(call) or not (goes_on or targets[1:]):
                 has_more = page.has_more if _is_backwards(call) else goes_on or bool(targets[1:])
                 return _with_body(answered, page.only(own, has_more=has_more))
             answered.lease.end()
+            attempts = answered.served.attempts
             targets = targets if goes_on else targets[1:]
             asking = _after(call, page.ids[-1] if goes_on else None)
-        raise AssertionError("the last page was not the last")
+        return _unanswered(
+            attempts,
+            NotReady(
+                f"{_MOST_PAGES} pages of others' objects come before any of yours: ask for larger ones, by `limit`."
+            ),
+        )
 
     async def _targets(self, call: Call, pool: Pool, held: frozenset[str]) -> tuple[Target, ...]:
         """The upstreams to ask: those that hold something of the client's, from that of the cursor on; one at the least."""
@@ -153,10 +162,8 @@ async def _read(answered: Answered, patience: Patience) -> _Page:
         ids = [msgspec.json.decode(item, type=_Item).id for item in items]
     except (UpstreamError, TimeoutError) as error:
         answered.lease.judged(judge_error(sent=True, retry_unknown=False))
-        answered.lease.end()
         raise UpstreamFailed("The upstream broke off in the middle of its answer.") from error
-    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, zlib.error) as error:
-        answered.lease.end()
+    except (*NOT_READABLE, KeyError, zlib.error) as error:
         raise UpstreamFailed("The upstream answered with a list that cannot be read.") from error
     finally:
         await answered.response.close()
