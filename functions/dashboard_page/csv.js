@@ -1,6 +1,6 @@
 // What is shown, as a file. Rule: numbers as the API tells them, not as they are formatted for people.
 
-const FORMULA = /^[=+\-@\t\r]/;
+const FORMULA = /^[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]/;
 
 /** A field by RFC 4180. Text that a spreadsheet would take for a formula is marked as text (https://owasp.org/www-community/attacks/CSV_Injection). */
 function field(value) {

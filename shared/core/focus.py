@@ -5,6 +5,7 @@ Rule: the file's money is the rollup's, to the last digit. What has no price is 
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -15,6 +16,7 @@ from shared.core.configuration import Configuration, UpstreamKind
 from shared.core.csv_text import csv_line
 from shared.core.errors import BadRequest
 from shared.core.ledger import UsageHour, UsageKey
+from shared.core.parameters import LATEST
 from shared.core.prices import PriceSheet
 from shared.core.usage_report import beginning_of, money
 
@@ -93,10 +95,11 @@ def month_of(text: str | None, now: datetime) -> datetime:
     """The beginning of a month, given as `2026-11`; of the current one where none is. Raises BadRequest."""
     if text is None:
         return now.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    try:
-        return datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC)
-    except ValueError as error:
-        raise BadRequest(f"'month' is a month such as 2026-11; it was '{text[:20]}'.", param="month") from error
+    with suppress(ValueError):
+        month = datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC)
+        if month < LATEST:
+            return month
+    raise BadRequest(f"'month' is a month such as 2026-11; it was '{text[:20]}'.", param="month")
 
 
 def focus_lines(month: Month, row: UsageHour) -> Iterator[bytes]:

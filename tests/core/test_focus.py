@@ -228,5 +228,6 @@ def test_a_month_is_written_as_such() -> None:
     assert month_of("2026-11", now) == MONTH.start
     assert month_of(None, now) == datetime(2026, 12, 1, tzinfo=UTC)
     assert msgspec.structs.replace(MONTH, start=month_of(None, now)).end == datetime(2027, 1, 1, tzinfo=UTC)
-    with pytest.raises(BadRequest):
-        month_of("2026-13", now)
+    for text in ("2026-13", "9999-12", "November"):
+        with pytest.raises(BadRequest):
+            month_of(text, now)
