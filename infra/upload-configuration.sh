@@ -8,6 +8,7 @@ if [ ! -f tollgate.toml ]; then
   echo "no tollgate.toml here yet: write one (docs/deploying.md), then run infra/upload-configuration.sh" >&2
   exit 0
 fi
+az account show --output none || { echo "sign in to the Azure CLI, then run infra/upload-configuration.sh and azd deploy" >&2 && exit 1; }
 for pause in ${TOLLGATE_UPLOAD_PAUSES:-15 30 60 120} last; do # a role that was just given may take minutes to hold
   az storage blob upload --auth-mode login --overwrite --only-show-errors --output none \
     --account-name "$TOLLGATE_STORAGE_ACCOUNT" --container-name "$TOLLGATE_CONFIG_CONTAINER" \

@@ -330,16 +330,24 @@ def test_the_configuration_is_uploaded_to_where_the_app_looks_for_it(tmp_path: P
 
 def test_the_upload_is_tried_again_until_the_role_that_was_just_given_holds(tmp_path: Path) -> None:
     (tmp_path / "tollgate.toml").write_text("")
-    refusing = "#!/bin/sh\necho az >> tries\n[ $(wc -l < tries) -ge 3 ]\n"
+    refusing = '#!/bin/sh\n[ "$1" = account ] && exit\necho az >> tries\n[ $(wc -l < tries) -ge 3 ]\n'
     done = upload(tmp_path, az=refusing, TOLLGATE_UPLOAD_PAUSES="0 0", **PLACE)
     assert (done.returncode, (tmp_path / "tries").read_text().count("az")) == (0, 3), done.stderr
 
 
 def test_an_upload_that_stays_refused_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "tollgate.toml").write_text("")
-    done = upload(tmp_path, az="#!/bin/sh\nexit 1\n", TOLLGATE_UPLOAD_PAUSES="0 0", **PLACE)
+    done = upload(tmp_path, az='#!/bin/sh\n[ "$1" = account ]\n', TOLLGATE_UPLOAD_PAUSES="0 0", **PLACE)
     assert done.returncode == 1
     assert "then azd deploy" in done.stderr
+
+
+def test_who_is_not_signed_in_is_told_so_at_once(tmp_path: Path) -> None:
+    """Guards that nobody waits for minutes: azd's sign-in is not the Azure CLI's."""
+    (tmp_path / "tollgate.toml").write_text("")
+    done = upload(tmp_path, az="#!/bin/sh\nexit 1\n", TOLLGATE_UPLOAD_PAUSES="99", **PLACE)
+    assert done.returncode == 1
+    assert "sign in to the Azure CLI" in done.stderr
 
 
 def test_azd_up_goes_on_where_there_is_no_configuration_yet(tmp_path: Path) -> None:
