@@ -169,7 +169,11 @@ class Answering:
         if not relay.was_stopped or reading.usage or not operation.tells_usage:
             return None
         model = reading.model or exchange.call.model
-        return await estimate(operation, model, exchange.call.body, response, exchange.encoding)
+        try:
+            return await estimate(operation, model, exchange.call.body, response, exchange.encoding)
+        except Exception:  # noqa: BLE001 - what cannot be counted is unknown, and its call is closed all the same
+            _log.exception("call not estimated", extra={"call_id": exchange.call.call_id})
+            return None
 
     async def _whole(self, exchange: Exchange) -> bytes:
         body, error = await _read(exchange.response, exchange.deadline)

@@ -4,17 +4,21 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from decimal import Decimal
-from typing import Any
+from typing import Any, override
 
+import msgspec
 import pytest
 
+from shared import answering as answers
 from shared.answering import Answering, Exchange
 from shared.core.accounting import Served, open_record
 from shared.core.archive import ArchivedCall
 from shared.core.call_record import Outcome
-from shared.core.configuration import Pool, parse
+from shared.core.configuration import Client, OnDisconnect, Pool, parse
+from shared.core.usage import TokenUsage
 from shared.health_board import HealthBoard
 from shared.limits import Admission
+from shared.relay import Relay
 from shared.settings import read_settings
 from tests.examples import NOON, call
 
@@ -44,6 +48,15 @@ class Body:
         return
 
 
+class Endless(Body):
+    """One that begins and does not end."""
+
+    @override
+    async def chunks(self) -> AsyncIterator[bytes]:
+        yield self._body
+        await asyncio.Event().wait()
+
+
 class Parts:
     """What stands around the way back, and notes what it is told."""
 
@@ -58,11 +71,24 @@ class Parts:
         self.calls.append(ended)
 
     async def answer(self, status: int, media_type: str, body: bytes, *, is_failure: bool = False) -> bytes:
+        """What the client gets."""
+        answer = await self.begun(status, media_type, Body(body), is_failure=is_failure)
+        if isinstance(answer, bytes):
+            return answer
+        got = b"".join([chunk async for chunk in answer.chunks()])
+        await answer.finish()
+        return got
+
+    async def begun(
+        self, status: int, media_type: str, body: Body, *, is_failure: bool = False, on_disconnect: str = "drain"
+    ) -> bytes | Relay:
         part: Any = self
         answering = Answering(publisher=part, objects=part, limits=part, now=lambda: NOON, settings=read_settings({}))
         lease = HealthBoard(now=lambda: 0.0, random=lambda: 0.0).begin(POOL)
         assert lease is not None
         asked = call(b'{"model":"gpt-4o","messages":[]}')
+        client = Client(id="team-blue", on_disconnect=OnDisconnect(on_disconnect))
+        asked = msgspec.structs.replace(asked, client=client)
         served = Served(
             attempts=(),
             status=status,
@@ -74,18 +100,13 @@ class Parts:
             call=asked,
             record=open_record(asked),
             served=served,
-            response=Body(body),
+            response=body,
             lease=lease,
             admission=Admission(()),
             prices=CONFIGURATION.prices,
             deadline=asyncio.get_running_loop().time() + 10,
         )
-        answer = await answering.answer(exchange)
-        if isinstance(answer, bytes):
-            return answer
-        got = b"".join([chunk async for chunk in answer.chunks()])
-        await answer.finish()
-        return got
+        return await answering.answer(exchange)
 
 
 def error(code: str) -> bytes:
@@ -126,3 +147,24 @@ async def test_a_failure_is_recorded_as_one_in_whatever_form_it_comes() -> None:
         assert await parts.answer(502, media_type, body, is_failure=True) == body
         (ended,) = parts.calls
         assert ended.record.outcome is Outcome.UPSTREAM_ERROR, media_type
+
+
+@pytest.mark.parametrize("is_counted", [True, False])
+async def test_a_stream_that_is_stopped_takes_what_is_estimated_and_is_closed_where_that_fails_too(
+    monkeypatch: pytest.MonkeyPatch, *, is_counted: bool
+) -> None:
+    async def estimated(*_: Any) -> TokenUsage:
+        if not is_counted:
+            raise RuntimeError("no tokenizer")
+        return TokenUsage(input_tokens=9, output_tokens=2)
+
+    monkeypatch.setattr(answers, "estimate", estimated)
+    parts = Parts()
+    body = Endless(b'data: {"choices":[{"delta":{"content":"hello"}}]}\n\n')
+    relay = await parts.begun(200, "text/event-stream", body, on_disconnect="cancel")
+    assert isinstance(relay, Relay)
+    await anext(relay.chunks())
+    await relay.finish()
+    assert parts.settled == [(11, Decimal("0.000038")) if is_counted else UNKNOWN]
+    (ended,) = parts.calls
+    assert (ended.record.outcome, ended.record.usage is not None) == (Outcome.CLIENT_CLOSED, is_counted)
