@@ -13,10 +13,10 @@ from shared.core import json_text, multipart
 from shared.core.call_record import Attempt, CallRecord, Outcome, UsageSource
 from shared.core.calls import Call
 from shared.core.configuration import Target
-from shared.core.headers import Headers, for_record, get
+from shared.core.headers import Headers, for_record, get, is_spilled_over
 from shared.core.json_text import NOT_READABLE
 from shared.core.operations import Form
-from shared.core.prices import BATCH, STANDARD_TIERS
+from shared.core.prices import BATCH, SPILLOVER, STANDARD_TIERS
 from shared.core.usage import Reading, TokenUsage
 
 _LONGEST_TEXT = 256
@@ -80,6 +80,7 @@ def open_record(call: Call) -> CallRecord:
 def close_record(call: Call, record: CallRecord, ending: Ending) -> CallRecord:
     """The record once its call has ended."""
     served, target, reading = ending.served, ending.served.target, ending.reading
+    headers = for_record(served.headers)
     usage, source = _usage(call, ending)
     if call.upload:
         record = msgspec.structs.replace(record, request_sha256=call.upload.sha256)
@@ -95,7 +96,7 @@ def close_record(call: Call, record: CallRecord, ending: Ending) -> CallRecord:
         upstream=target.upstream.name if target else None,
         region=_cut(get(served.headers, "x-ms-region") or target.upstream.region) if target else None,
         model_served=_cut(reading.model),
-        tier=_cut(tier_of(call, reading)),
+        tier=SPILLOVER if is_spilled_over(headers) else _cut(tier_of(call, reading)),
         response_id=_cut(reading.response_id),
         finish_reasons=tuple(reason[:_LONGEST_WORD] for reason in reading.finish_reasons[:_MOST_REASONS]),
         content_filter=tuple(filtered[:_LONGEST_WORD] for filtered in reading.content_filter[:_MOST_REASONS]),
@@ -103,7 +104,7 @@ def close_record(call: Call, record: CallRecord, ending: Ending) -> CallRecord:
         usage_source=source,
         response_bytes=len(ending.response),
         response_sha256=hashlib.sha256(ending.response).hexdigest(),
-        response_headers={name: value[:_LONGEST_TEXT] for name, value in for_record(served.headers).items()},
+        response_headers={name: value[:_LONGEST_TEXT] for name, value in headers.items()},
         response_encoding=_cut(get(served.headers, "content-encoding")),
         error=_cut(ending.error or reading.error),
     )
@@ -112,11 +113,11 @@ def close_record(call: Call, record: CallRecord, ending: Ending) -> CallRecord:
 def tier_of(call: Call, reading: Reading) -> str:
     """What the price depends on besides the model: as the answer says it, else as it was asked for. Empty: the standard.
 
-    A single call is no batch, whatever it says: it would get the discount.
+    A single call is no batch, and has spilled over only where the upstream says so: it would choose what it costs.
     """
     asked = call.route.operation.tier_fields
     told = reading.tier or "/".join(filter(None, (_asked(call, name) or default for name, default in asked.items())))
-    return "" if told in STANDARD_TIERS or told == BATCH else told
+    return "" if told in STANDARD_TIERS or told in (BATCH, SPILLOVER) else told
 
 
 def _asked(call: Call, name: str) -> str | None:

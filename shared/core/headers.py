@@ -4,7 +4,7 @@ Rule: what a client sends reaches the upstream, and what the upstream answers re
 is between two neighbours (RFC 9110 §7.6.1), credentials, and what a proxy in front of us added.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import ceil
 
 type Headers = tuple[tuple[str, str], ...]
@@ -146,3 +146,9 @@ def _named_by_connection(headers: Headers) -> frozenset[str]:
 
 def _tokens(values: Iterable[str]) -> Iterable[str]:
     return (token.strip().lower() for value in values for token in value.split(","))
+
+
+def is_spilled_over(recorded: Mapping[str, str]) -> bool:
+    """Whether Azure served it beside the provisioned deployment that was asked, for want of capacity."""
+    told = recorded.get("x-ms-is-spilled-over", "").lower()
+    return told == "true" or (not told and "x-ms-spillover-from-deployment" in recorded)

@@ -15,6 +15,7 @@ from shared.core.archive import ArchivedCall
 from shared.core.call_record import Attempt, CallRecord
 from shared.core.completion_text import ChoiceText, ToolCall
 from shared.core.conversation import conversation
+from shared.core.headers import is_spilled_over
 from shared.core.prompt_text import Message
 from shared.core.usage import TokenUsage
 
@@ -128,7 +129,7 @@ def row_of(call: ArchivedCall) -> Row:
         model_asked=record.model,
         model_name=record.model_served or record.model,
         total_tokens=_total(usage),
-        is_spilled_over=_is_spilled_over(record.response_headers),
+        is_spilled_over=is_spilled_over(record.response_headers),
         spillover_from=record.response_headers.get("x-ms-spillover-from-deployment"),
         request_messages=tuple(_fitting(said.prompt)),
         response_messages=tuple(_said(said.completion)),
@@ -143,11 +144,6 @@ def json_lines(rows: Iterable[Row]) -> bytes:
 def _total(usage: TokenUsage) -> int | None:
     known = [tokens for tokens in (usage.input_tokens, usage.output_tokens) if tokens is not None]
     return sum(known) if known else None
-
-
-def _is_spilled_over(headers: dict[str, str]) -> bool:
-    told = headers.get("x-ms-is-spilled-over", "").lower()
-    return told == "true" or (not told and "x-ms-spillover-from-deployment" in headers)
 
 
 def _fitting(messages: Iterable[Message]) -> Iterator[Message]:

@@ -16,6 +16,8 @@ STANDARD_TIERS = frozenset({"auto", "default", "standard"})
 SEPARATE_TIERS = frozenset({"flex", "priority"})
 """Service tiers that no other price holds for. A batch has a discount, and images may be priced by their tokens."""
 BATCH = "batch"
+SPILLOVER = "spillover"
+"""Served beside the deployment of provisioned throughput that was asked, and so charged by token."""
 
 _SNAPSHOT = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{4})$")
 _NOT_IN_REGIONS = str.maketrans("", "", " -_")
@@ -32,7 +34,7 @@ class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     region: str = ""
     """The region that it holds for, such as `swedencentral`; default: all."""
     tier: str = ""
-    """What else it holds for: `batch`, `flex` or `priority`; of images quality and size, `hd/1024x1024`. Default: any but
+    """What else it holds for: `batch`, `flex`, `priority` or `spillover`; of images quality and size, `hd/1024x1024`. Default: any but
     `flex` and `priority`."""
     currency: str = ""
     """Default: the configuration's. A price in another currency is not used."""

@@ -13,7 +13,7 @@ from itertools import groupby
 from msgspec.structs import replace
 
 from shared.core.ledger import TOKEN_CLASSES, UsageHour, UsageKey
-from shared.core.prices import BATCH, Price, PriceSheet, Use
+from shared.core.prices import BATCH, SPILLOVER, Price, PriceSheet, Use
 from shared.core.usage import TokenUsage
 
 _MILLIONTH = -6
@@ -72,11 +72,11 @@ def rated(sheet: PriceSheet, hour: str, rows: Iterable[UsageHour]) -> list[Usage
     provisioned = sheet.provisioned(on)
     if not provisioned:
         return priced
-    shared = [row for row in priced if row.key.deployment in provisioned]
+    shared = [row for row in priced if row.key.deployment in provisioned and row.key.tier != SPILLOVER]
     idle = provisioned.keys() - {row.key.deployment for row in shared}
     return sorted(
         (
-            *(row for row in priced if row.key.deployment not in provisioned),
+            *(row for row in priced if row.key.deployment not in provisioned or row.key.tier == SPILLOVER),
             *_shared_out(shared, provisioned, on),
             *(_idle(hour, provisioned[deployment], on, sheet.version, priced) for deployment in idle),
         ),

@@ -135,6 +135,14 @@ def test_a_parameter_that_no_codec_reads_costs_no_record(value: bytes) -> None:
     assert msgspec.json.decode(msgspec.json.encode(record), type=CallRecord) == record
 
 
+def test_what_spilled_over_has_a_tier_of_its_own_where_the_upstream_says_so() -> None:
+    asked = call(b'{"model":"m","service_tier":"spillover"}')
+    for told, tier in (("true", "spillover"), ("false", None)):
+        served = Served(attempts=ATTEMPTS, status=200, target=target(), headers=(("x-ms-is-spilled-over", told),))
+        ending = Ending(outcome=Outcome.COMPLETED, closed_at=NOON, served=served)
+        assert close_record(asked, open_record(asked), ending).tier == tier
+
+
 PNG = b"\r\n".join((b"--b", b'Content-Disposition: form-data; name="size"', b"", b"256x256", b"--b--", b""))
 TIERS: dict[str, tuple[str, bytes, str | None, str | None]] = {
     "the standard": ("chat/completions", BODY, None, None),

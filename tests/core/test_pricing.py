@@ -242,6 +242,18 @@ def test_an_hour_that_nobody_used_is_a_line_of_its_own_and_is_not_rated_twice() 
     assert rated(sheet(NEW), "2026111512", [idle, used]) == [replace(used, price_version=sheet(NEW).version)]
 
 
+def test_what_spilled_over_is_charged_by_token_beside_the_hour_of_provisioned_throughput() -> None:
+    """Guards that what Azure bills twice, capacity and tokens, is not lost once."""
+    prices = sheet(PROVISIONED, NEW)
+    over = row("ptu", tier="spillover", input_tokens=MILLION)
+    within = row("ptu", client_id="b", input_tokens=MILLION)
+    shared, spilled = rated(prices, "2026111512", [over, within])
+    assert (shared.key, shared.cost) == (within.key, AN_HOUR)
+    assert (spilled.key, spilled.cost) == (over.key, Decimal("2.5"))
+    idle, spilled = rated(prices, "2026111512", [over])
+    assert (idle.key.client_id, idle.cost, spilled.cost) == ("", AN_HOUR, Decimal("2.5"))
+
+
 def test_what_a_call_may_cost_at_most_is_never_below_what_it_costs() -> None:
     assert most(NEW, TokenUsage(input_tokens=1_000, output_tokens=1_000)) == Decimal("0.0125")
     assert most(IMAGE, TokenUsage(input_tokens=1_000, output_tokens=1_000, images=2)) == Decimal("0.16")
