@@ -34,8 +34,8 @@ class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     region: str = ""
     """The region that it holds for, such as `swedencentral`; default: all."""
     tier: str = ""
-    """What else it holds for: `batch`, `flex`, `priority` or `spillover`; of images quality and size, `hd/1024x1024`. Default: any but
-    `flex` and `priority`."""
+    """What else it holds for: `batch`, `flex`, `priority` or `spillover`; of images quality and size, `hd/1024x1024`. Default:
+    any but `flex` and `priority`."""
     currency: str = ""
     """Default: the configuration's. A price in another currency is not used."""
     since: date = date.min
