@@ -3,6 +3,7 @@
 .PHONY: help install run kql chaos bench bench-recorder bench-imports bench-rollup test check package cost lock clean
 
 PYTHON := .venv/bin/python
+WORKERS ?= 2
 COMPILE := UV_SYSTEM_CERTS=true PATH="$$PATH:.local/tools/bin" uv pip compile --universal --python-version 3.13 --generate-hashes --no-header -q
 
 help: ## Show this list
@@ -32,9 +33,9 @@ bench-imports: install ## How long the app takes to load, with byte code and wit
 bench-rollup: install ## Count a month exactly, whatever is killed or late, beside a recount: minutes. ENTRIES=1000000 STORE=azurite
 	@$(PYTHON) -m bench.rollup $(if $(ENTRIES),--entries $(ENTRIES)) $(if $(STORE),--store $(STORE))
 
-test: ## Run all tests. WORKERS=2 for as many processes, each with a storage emulator of its own
+test: ## Run all tests, in two processes with a storage emulator each. WORKERS=0 for one after another
 	@devtools/bootstrap.sh --with-browser
-	$(PYTHON) -m pytest $(if $(WORKERS),-n $(WORKERS) --dist loadfile)
+	$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile
 
 check: install ## Lint, check the formatting and the types
 	.venv/bin/ruff check . && .venv/bin/ruff format --check .
