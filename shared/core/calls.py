@@ -141,7 +141,7 @@ def routed(call: Call) -> Call:
 
 def understood(call: Call, body: bytes) -> Call:
     """The call once its body is here. Raises BadRequest for what cannot be routed."""
-    call = _in_its_form(call)
+    call = _in_its_form(call, body)
     operation = call.route.operation
     fields = _json_fields(body, required=operation.names_model) if operation.form is Form.JSON else {}
     model = call.model or _named_model(operation.form, call.request, body, fields) or operation.default_model
@@ -162,14 +162,21 @@ def understood(call: Call, body: bytes) -> Call:
     )
 
 
-def _in_its_form(call: Call) -> Call:
+def _in_its_form(call: Call, body: bytes) -> Call:
     """The call by what its body is: many an operation takes JSON in place of a form.
 
-    Raises BadRequest for what is neither, where an upstream could see another model in it than we do.
+    Raises BadRequest for what is neither, and for a form with parts that cannot be read, where an upstream could see another
+    model in it than we do.
     """
     operation = call.route.operation
     content_type = ", ".join(value for name, value in call.request.headers if name == "content-type")
-    if operation.form is not Form.MULTIPART or multipart.is_form(content_type):
+    if operation.form is not Form.MULTIPART:
+        return call
+    if multipart.is_form(content_type):
+        if operation.names_model and multipart.hides_part(body, content_type):
+            raise BadRequest(
+                "The form has parts that cannot be read: too many, headers too long, or a delimiter that CRLF does not end."
+            )
         return call
     if content_type.partition(";")[0].strip().lower() == "application/json":
         as_json = msgspec.structs.replace(operation, form=Form.JSON)

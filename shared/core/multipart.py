@@ -8,10 +8,14 @@ from collections.abc import Iterator
 
 import msgspec
 
+_LINE_ENDS = (b"", b"\r", b"\n")
+"""And the start of the body."""
 _BLANK = b"\r\n\r\n"
 _END_OF_NAME = rb'"?[ \t]*(?=[;\r\n]|$)'
-_MOST_PARTS = 1000
+_MOST_DELIMITERS = 1000
 _LONGEST_HEAD = 4096
+_END_OF_DELIMITER = re.compile(rb"[ \t]*(?=\r\n)")
+"""RFC 2046 §5.1.1 lets transports pad it."""
 _BOUNDARY = re.compile(r';\s*boundary=(?:"([^"]{1,70})"|([^\s;,"]{1,70}))', re.IGNORECASE)
 _ANY_BOUNDARY = re.compile(r"boundary[*0-9]*\s*=", re.IGNORECASE)
 
@@ -36,23 +40,36 @@ def fields(body: bytes, content_type: str, name: str) -> Iterator[Field]:
         return
     named = re.compile(rb'content-disposition:[^\r\n]*?;[ \t]*name="?' + re.escape(name.encode()) + _END_OF_NAME, re.I)
     for start, end in _heads(body, delimiter):
+        if end < 0:
+            continue
         value = end + len(_BLANK)
         ends = body.find(b"\r\n", value)
         if named.search(body, start, end) and body.startswith(delimiter, ends + 2):
             yield Field(body[value:ends].decode(), value, ends)
 
 
+def hides_part(body: bytes, content_type: str) -> bool:
+    """Whether another reader may see a part, and so a field, where we see none."""
+    delimiter = _delimiter(content_type)
+    return delimiter is not None and any(end < 0 for _, end in _heads(body, delimiter))
+
+
 def _heads(body: bytes, delimiter: bytes) -> Iterator[tuple[int, int]]:
-    """Where the headers of each part stand. A form of a hostile shape is not looked at further than takes no time."""
+    """Where the headers of each part stand; they end at -1 where that is not seen. A form of a hostile shape is not looked at
+    further than takes no time: what is left of it is one more such part."""
     start = 0
-    for _ in range(_MOST_PARTS):
-        start = body.find(delimiter + b"\r\n", start)
-        if start < 0:
+    for _ in range(_MOST_DELIMITERS):
+        found = body.find(delimiter, start)
+        if found < 0:
             return
-        start += len(delimiter)
-        end = body.find(_BLANK, start, start + _LONGEST_HEAD)
-        if end >= 0:
-            yield start, end
+        start = found + len(delimiter)
+        if padding := _END_OF_DELIMITER.match(body, start):
+            start = padding.end()
+            yield start, body.find(_BLANK, start, start + _LONGEST_HEAD)
+        elif body[max(found - 1, 0) : found] in _LINE_ENDS and not body.startswith(b"--", start):
+            yield start, -1  # a bare LF behind it, say, is enough for some
+    if body.find(delimiter, start) >= 0:
+        yield start, -1
 
 
 def replaced(body: bytes, field: Field, value: str) -> bytes:

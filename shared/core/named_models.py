@@ -5,6 +5,7 @@ its own names for them. What names none, or cannot be read, stays as it is: the 
 """
 
 import json
+import re
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -21,6 +22,12 @@ type Rename = Callable[[str], str]
 
 _LINE: Path = ("body", "model")
 """https://platform.openai.com/docs/api-reference/batch/request-input"""
+_OTHER_LINE_ENDS = tuple(each.encode() for each in "\r\v\f\x1c\x1d\x1e\x85\u2028\u2029")
+_OTHER_LINE_END = re.compile(b"(%b)" % b"|".join(_OTHER_LINE_ENDS))
+"""Where readers cut lines (Python's `str.splitlines` does at all of these) besides LF. A line is read as a whole and cut:
+most of them may stand in JSON too, as white space or in a text. It is not refused where it cannot be read, because a file of
+any other kind, a picture say, comes by the same operation, and what it is for may be said behind it."""
+_SHORTEST = len(b'{"body":{"model":""}}')
 _LONGEST_LINE = 8 * 1024 * 1024
 _MOST_NAMES = 100
 
@@ -53,9 +60,10 @@ class LineReader:
         for line in lines:
             self._read(line)
         if len(self._rest) > _LONGEST_LINE:
-            if self._rest.lstrip().startswith(b"{"):
+            if any(piece.lstrip().startswith(b"{") for piece in _OTHER_LINE_END.split(self._rest)):
                 raise BadRequest(f"A line of this file is longer than {_LONGEST_LINE} bytes.")
-            self._rest = b"-"  # of something else, a picture say: the rest of it is not read either
+            # Of something else, a picture say: not kept, but for what may be a line's end, or half of one.
+            self._rest = b"-\r" + self._rest[-3:]
 
     def end(self) -> None:
         """Call it before the end is passed on. Raises BadRequest."""
@@ -72,7 +80,21 @@ def _line_renamed(line: bytes, rename: Rename) -> bytes:
     if b"{" not in line:
         return line
     changed = _renamed(line, _LINE, rename)
-    return changed if changed is line or not line.endswith(b"\r") else changed + b"\r"
+    if changed is not line and line.endswith(b"\r"):
+        changed += b"\r"
+    return _pieces_renamed(changed, rename)
+
+
+def _pieces_renamed(line: bytes, rename: Rename) -> bytes:
+    """The line as those read it who end lines elsewhere too."""
+    inner = line.removesuffix(b"\r")
+    if not any(end in inner for end in _OTHER_LINE_ENDS):
+        return line
+    pieces = _OTHER_LINE_END.split(line)  # the ends are among them
+    changed = [
+        piece if len(piece) < _SHORTEST or b"{" not in piece else _renamed(piece, _LINE, rename) for piece in pieces
+    ]
+    return line if all(new is old for new, old in zip(changed, pieces, strict=True)) else b"".join(changed)
 
 
 def _renamed(text: bytes, path: Path, rename: Rename) -> bytes:

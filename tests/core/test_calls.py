@@ -338,6 +338,28 @@ def test_a_form_with_two_models_is_refused() -> None:
         call(part % b"whisper-1" + part % b"gpt-5" + b"--b--", form)
 
 
+SKIPPED = {
+    "headers that are too long": (b"\r\nX-Y: " + b"z" * 5000 + b"\r\n", "cannot be read"),
+    "a delimiter that LF ends": (b"\n", "cannot be read"),
+    "a padded delimiter": (b" \r\n", "more than once"),
+}
+
+
+@pytest.mark.parametrize(("between", "words"), SKIPPED.values(), ids=SKIPPED.keys())
+@pytest.mark.parametrize("path", ["/v1/images/edits", "/v1/videos", "/v1/audio/transcriptions"])
+def test_a_second_model_in_a_part_that_others_may_see_is_refused(path: str, between: bytes, words: str) -> None:
+    part = b'Content-Disposition: form-data; name="model"\r\n\r\n%b\r\n'
+    body = b"--b\r\n" + part % b"gpt-4o" + b"--b" + between + part % b"gpt-5" + b"--b--\r\n"
+    with pytest.raises(BadRequest, match=words):
+        call(body, inbound(path, content_type="multipart/form-data; boundary=b"))
+
+
+def test_a_form_that_names_no_model_may_have_parts_of_any_shape() -> None:
+    body = b'--b\nContent-Disposition: form-data; name="file"; filename="x"\n\nx\n--b--\n'
+    form = inbound("/v1/files", content_type="multipart/form-data; boundary=b")
+    assert call(body, form).body == body
+
+
 TWO_READERS = {
     "a boundary in another parameter": "multipart/form-data; xboundary=b; boundary=c",
     "two boundaries": "multipart/form-data; boundary=b; boundary=c",

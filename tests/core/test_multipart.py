@@ -29,6 +29,7 @@ FOUND = {
     + END,
     "no quotes, odd case": part(b"CONTENT-DISPOSITION: form-data;name=model") + OTHER + END,
     "a charset behind it": part(b'Content-Disposition: form-data; name="model"; charset=utf-8') + OTHER + END,
+    "a padded delimiter": FILE + MODEL.replace(b"--b", b"--b \t") + END,
     "the first of two": MODEL + part(b'Content-Disposition: form-data; name="model"', b"gpt-5") + END,
 }
 
@@ -68,6 +69,25 @@ MISSING = {
 @pytest.mark.parametrize(("body", "content_type"), MISSING.values(), ids=MISSING.keys())
 def test_what_is_not_there_is_not_found(body: bytes, content_type: str) -> None:
     assert multipart.find(body, content_type, "model") is None
+
+
+HIDDEN = {
+    "headers that are too long": part(b"X-Y: " + b"z" * 5000 + b'\r\nContent-Disposition: form-data; name="model"'),
+    "a part too many": OTHER * 1000 + MODEL,
+    "a delimiter that LF ends": MODEL.replace(b"--b\r\n", b"--b\n"),
+    "one that something else ends": MODEL.replace(b"--b\r\n", b"--b\x0b\r\n"),
+}
+
+
+@pytest.mark.parametrize("body", HIDDEN.values(), ids=HIDDEN.keys())
+def test_a_part_that_others_may_see_is_noticed(body: bytes) -> None:
+    assert multipart.hides_part(MODEL + body + END, TYPE)
+    assert multipart.hides_part(body, TYPE)
+
+
+@pytest.mark.parametrize("body", [*FOUND.values(), FILE.replace(b"\xff", b"x--b\n--B\n") + OTHER * 900 + END, b""])
+def test_a_form_that_is_read_in_full_hides_nothing(body: bytes) -> None:
+    assert not multipart.hides_part(body, TYPE)
 
 
 def test_an_added_field_is_found_and_nothing_else_changes() -> None:

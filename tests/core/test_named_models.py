@@ -80,6 +80,46 @@ def test_each_line_of_a_batch_file_is_translated(end: bytes) -> None:
     assert content.endswith(b"\r\n--b--\r\n")
 
 
+def read_along(content: bytes, size: int) -> None:
+    """The content as it passes, in chunks of that size."""
+    reader = LineReader(rename)
+    for start in range(0, len(content), size):
+        reader.feed(content[start : start + size])
+    reader.end()
+
+
+OTHER_ENDS = [b"\r", b"\r\r", b"\x0b", b"\x1e", "\x85".encode(), "\u2028".encode()]
+
+
+@pytest.mark.parametrize("end", OTHER_ENDS)
+def test_lines_that_only_some_readers_tell_apart_are_read_too(end: bytes) -> None:
+    """Python's `splitlines` ends a line at each of these."""
+    content = lines_renamed(form(line("gpt-4o"), line("o4-mini"), line("gpt-4o"), end=end), rename)
+    _, body = content.split(b"\r\n\r\n")
+    lines = body.removesuffix(b"\r\n--b--\r\n").decode().splitlines()
+    assert [json.loads(each)["body"]["model"] for each in lines if each] == ["prod-4o", "o4-mini", "prod-4o"]
+    with pytest.raises(NotFound, match="gpt-9"):
+        lines_renamed(form(line("o4-mini"), line("gpt-9"), end=end), rename)
+
+
+def test_a_line_end_within_a_line_hides_no_model() -> None:
+    """Guards that what is white space for one reader is looked at by the other's rule too."""
+    for text in (
+        b'{"body":\r{"model":"gpt-9"}}',
+        b'{"a":\r{"body":{"model":"gpt-9"}}\r,"body":{"model":"o4-mini"}}',
+    ):
+        with pytest.raises(NotFound, match="gpt-9"):
+            lines_renamed(text, rename)
+
+
+@pytest.mark.parametrize("end", OTHER_ENDS)
+@pytest.mark.parametrize("size", [1 << 20, (1 << 20) - 1])
+def test_a_file_that_passes_hides_no_line_behind_what_is_not_held(end: bytes, size: int) -> None:
+    hidden = b"x" * (9 * (1 << 20) - len(end)) + end + line("gpt-9") + end
+    with pytest.raises((NotFound, BadRequest), match=r"gpt-9|longer than"):
+        read_along(hidden, size)
+
+
 def test_a_batch_file_that_needs_no_change_stays_byte_for_byte() -> None:
     for content in (form(line("o4-mini"), b"{ broken", b"[]"), form(b'{"messages": []}'), b"\x89PNG\r\n\x1a\n{"):
         assert lines_renamed(content, rename) is content
@@ -89,19 +129,13 @@ def test_a_batch_file_that_needs_no_change_stays_byte_for_byte() -> None:
 def test_a_file_that_passes_is_read_however_it_is_cut(size: int) -> None:
     content = form(line("o4-mini"), line("gpt-9"))
 
-    def read(content: bytes) -> None:
-        reader = LineReader(rename)
-        for start in range(0, len(content), size):
-            reader.feed(content[start : start + size])
-        reader.end()
-
     with pytest.raises(NotFound, match="gpt-9"):
-        read(content)
+        read_along(content, size)
     with pytest.raises(NotFound, match="gpt-9"):
-        read(content.removesuffix(b"\r\n--b--\r\n"))
+        read_along(content.removesuffix(b"\r\n--b--\r\n"), size)
     with pytest.raises(BadRequest, match="split it"):
-        read(form(line("gpt-4o")))
-    read(form(line("o4-mini"), line("o4-mini")))
+        read_along(form(line("gpt-4o")), size)
+    read_along(form(line("o4-mini"), line("o4-mini")), size)
 
 
 def test_what_is_no_batch_file_is_not_held() -> None:
