@@ -125,6 +125,7 @@ class BudgetExhausted(GatewayError):
 
 class ClientGone(GatewayError):
     status = 499
+    type = "invalid_request_error"
     default_code = "client_closed_request"
 
 

@@ -67,6 +67,7 @@ def type_in(text: str) -> None:
     if words[:2] == ["python", "-m"]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "argv", words[2:])
+            patch.delitem(sys.modules, words[2], raising=False)  # another test may have it: runpy warns of that
             with pytest.raises(SystemExit) as ended:
                 runpy.run_module(words[2], run_name="__main__", alter_sys=True)
         assert not ended.value.code, text

@@ -74,16 +74,15 @@ async def test_a_streamed_call_that_failed_over_is_one_tree(
     await until(collected, lambda told: len(told.of_trace(TRACE)) == 6)
     spans = collected.of_trace(TRACE)
     print(tree(spans))
-    assert tree(spans) == "\n".join(
-        (
-            "chat gpt-4o [SERVER]",
-            "  publish opened [PRODUCER]",
-            "  chat gpt-4o [CLIENT] gpt-4o-east 429",
-            "  chat gpt-4o [CLIENT] gpt-4o-west",
-            "  publish closed [PRODUCER]",
-            "  record [CONSUMER]",
-        )
-    )
+    *going, closing, recording = tree(spans).splitlines()
+    assert going == [
+        "chat gpt-4o [SERVER]",
+        "  publish opened [PRODUCER]",
+        "  chat gpt-4o [CLIENT] gpt-4o-east 429",
+        "  chat gpt-4o [CLIENT] gpt-4o-west",
+    ]
+    # The recorder is a function of its own: nothing says which of the two begins first.
+    assert {closing, recording} == {"  publish closed [PRODUCER]", "  record [CONSUMER]"}
 
     (call,) = [span for span in spans if span.kind == "SERVER"]
     attempts = [span for span in spans if span.kind == "CLIENT"]
