@@ -77,12 +77,16 @@ class LineReader:
 
 
 def _line_renamed(line: bytes, rename: Rename) -> bytes:
-    if b"{" not in line:
+    if not _may_name(line):  # a quick look, for millions of short lines would take minutes
         return line
     changed = _renamed(line, _LINE, rename)
     if changed is not line and line.endswith(b"\r"):
         changed += b"\r"
     return _pieces_renamed(changed, rename)
+
+
+def _may_name(line: bytes) -> bool:
+    return len(line) >= _SHORTEST and b"{" in line
 
 
 def _pieces_renamed(line: bytes, rename: Rename) -> bytes:
@@ -91,9 +95,7 @@ def _pieces_renamed(line: bytes, rename: Rename) -> bytes:
     if not any(end in inner for end in _OTHER_LINE_ENDS):
         return line
     pieces = _OTHER_LINE_END.split(line)  # the ends are among them
-    changed = [
-        piece if len(piece) < _SHORTEST or b"{" not in piece else _renamed(piece, _LINE, rename) for piece in pieces
-    ]
+    changed = [_renamed(piece, _LINE, rename) if _may_name(piece) else piece for piece in pieces]
     return line if all(new is old for new, old in zip(changed, pieces, strict=True)) else b"".join(changed)
 
 
