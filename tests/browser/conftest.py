@@ -44,8 +44,9 @@ class Tab:
             self.errors.append(message.text)
 
     async def open(self, view: str = "", key: str | None = ADMIN_KEY) -> None:
-        """Opens the dashboard with this view, signed in with this key."""
+        """Opens the dashboard with this view, signed in with this key; without one, as whoever the browser is, if anybody."""
         await self.page.goto(f"{self.url}/dashboard#{view}")
+        await self.until("document.querySelectorAll('#sign-in[hidden], #board[hidden]').length == 1")
         if key is not None:
             await self.page.get_by_label("Key or token").fill(key)
             await self.page.get_by_role("button", name="Sign in", exact=True).click()
