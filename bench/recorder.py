@@ -20,11 +20,11 @@ from itertools import batched
 import msgspec
 
 from devtools.azurite import Azurite
-from shared.core.events import Body, encode, pack, split
-from shared.gathering import Gathering
-from shared.recording import Recorder
+from shared.core.recording.events import Body, encode, pack, split
+from shared.recording.gathering import Gathering
+from shared.recording.recorder import Recorder
+from tests.emulator import storage_at
 from tests.examples import closed, opened
-from tests.storage import storage_at
 
 _DEFAULT_CALLS = 2_000
 _BATCHES = (1, 10, 100)

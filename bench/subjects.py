@@ -23,7 +23,7 @@ from devtools import processes
 from devtools.azurite import ROOT
 from devtools.launch import HOST, free_port
 from devtools.local_config import write_private
-from shared.core.keys import RANDOM_BYTES, MintedKey, mint
+from shared.core.clients.keys import RANDOM_BYTES, MintedKey, mint
 
 WORK = ROOT / ".local" / "bench"
 LITELLM = "litellm[proxy]==1.106.2"

@@ -14,7 +14,7 @@ import msgspec
 
 from shared.core import call_ids
 from shared.core.call_record import Attempt, CallRecord, Outcome, UsageSource
-from shared.core.events import Body, Closed, Opened, Record
+from shared.core.recording.events import Body, Closed, Opened, Record
 from shared.core.usage import TokenUsage
 from shared.sinks.archive import Archive
 from shared.sinks.ledger import Ledger

@@ -5,7 +5,7 @@
     python -m devtools.kql --query 'Calls | count'          this query; --json prints a line of JSON per row
     python -m devtools.kql --serve 8082                     the Kusto REST API on 127.0.0.1, for Kusto clients
 
-Rule: the archive is read through the same rows, table, view and functions that Data Explorer gets (shared/core/kusto_rows.py,
+Rule: the archive is read through the same rows, table, view and functions that Data Explorer gets (kusto_rows.py,
 queries/). What was read is kept under .local/kql, so that each call is fetched once; what is no longer in the archive is no
 longer answered. With the storage away, what was read before is answered.
 """
@@ -33,7 +33,7 @@ from devtools.kusto.store import KustoError, Store
 from devtools.launch import LOCAL
 from devtools.run import RUN_INFO, RunInfo
 from shared.core import call_ids
-from shared.core.kusto_rows import VERSION, Row, json_lines, row_of
+from shared.core.recording.kusto_rows import VERSION, Row, json_lines, row_of
 from shared.sinks.archive import Archive
 
 TABLE = "CallRecords"

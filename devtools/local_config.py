@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from shared.core import keys
+from shared.core.clients import keys
 
 MODELS = (
     "gpt-4o",

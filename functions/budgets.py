@@ -9,15 +9,15 @@ from azurefunctions.extensions.http.fastapi import Request, Response
 from functions.reading import Asked, read
 from functions.web import METHODS, json_response
 from shared import wiring
-from shared.core.budgets import budgets, days_of
 from shared.core.errors import NotReady
+from shared.core.reports.budgets import budgets, days_of
 
 blueprint = func.Blueprint()
 
 
 @blueprint.route(route="usage/budgets", methods=METHODS)
 async def usage_budgets(req: Request) -> Response:
-    """The budgets; see shared/core/budgets.py for their shape."""
+    """The budgets; see shared/core/reports/budgets.py for their shape."""
     return await read(req, _budgets)
 
 

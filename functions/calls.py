@@ -12,14 +12,14 @@ from azurefunctions.extensions.http.fastapi import Request, Response
 from functions.reading import Asked, read
 from functions.web import METHODS, json_response
 from shared import wiring
-from shared.core.archive import ArchivedCall
-from shared.core.call_query import FIELDS, SPAN, parse_call_query
+from shared.core.api.completion_text import ChoiceText
+from shared.core.api.prompt_text import Message
 from shared.core.call_record import CallRecord
-from shared.core.completion_text import ChoiceText
-from shared.core.conversation import conversation
 from shared.core.errors import NotFound
-from shared.core.events import Body
-from shared.core.prompt_text import Message
+from shared.core.recording.archive import ArchivedCall
+from shared.core.recording.conversation import conversation
+from shared.core.recording.events import Body
+from shared.core.reports.call_query import FIELDS, SPAN, parse_call_query
 
 if TYPE_CHECKING:
     from shared.composition import Services
@@ -40,7 +40,7 @@ class CallView(msgspec.Struct, frozen=True, kw_only=True):
 
 @blueprint.route(route="calls", methods=METHODS)
 async def calls(req: Request) -> Response:
-    """A page of the ledger, newest first; see shared/core/call_query.py for its parameters and shape."""
+    """A page of the ledger, newest first; see shared/core/reports/call_query.py for its parameters and shape."""
     return await read(req, _search)
 
 

@@ -3,7 +3,7 @@
     /dashboard                      the page; asks again each time whether it is still the same
     /dashboard/<version>/<file>     its scripts and styles; kept by browsers for as long as they like
     /dashboard/session              who the bearer of a key or token is: an administrator, or which client
-    /dashboard/overview             the usage of some periods, added up; shared/core/overview.py says by what
+    /dashboard/overview             the usage of some periods, added up; shared/core/reports/overview.py says by what
 
 Rule: the files hold no secrets and are for everyone; every number comes from the APIs, which ask who wants to know. The page
 loads nothing from, and tells nothing to, any other host, and no text can become markup or script: the policy has the
@@ -24,12 +24,12 @@ from azurefunctions.extensions.http.fastapi import Request, Response
 from functions.reading import Asked, read
 from functions.web import METHODS, AnswerResponse, inbound, json_response
 from shared import wiring
-from shared.answers import Answer, refusal
 from shared.core.errors import GatewayError, MethodNotAllowed, NotFound
 from shared.core.headers import Headers, get
-from shared.core.overview import Overview
-from shared.core.usage_report import PARAMETERS, parse_query
-from shared.usage_rows import rows_of
+from shared.core.reports.overview import Overview
+from shared.core.reports.usage_report import PARAMETERS, parse_query
+from shared.gateway.answers import Answer, refusal
+from shared.usage.rows import rows_of
 
 blueprint = func.Blueprint()
 

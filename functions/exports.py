@@ -16,12 +16,12 @@ from azurefunctions.extensions.http.fastapi import Request, Response
 from functions.reading import Asked, read
 from functions.web import METHODS, AnswerResponse
 from shared import wiring
-from shared.answers import Answer
-from shared.core.call_query import FIELDS, SPAN, CallQuery, parse_call_query
 from shared.core.errors import NotFound
-from shared.core.focus import facts_of, month_of
 from shared.core.headers import Headers
-from shared.exporting import Download, Export, ToBlob, evaluation_lines, focus_lines, ledger_lines
+from shared.core.reports.call_query import FIELDS, SPAN, CallQuery, parse_call_query
+from shared.core.reports.focus import facts_of, month_of
+from shared.gateway.answers import Answer
+from shared.usage.exporting import Download, Export, ToBlob, evaluation_lines, focus_lines, ledger_lines
 
 if TYPE_CHECKING:
     from shared.composition import Services

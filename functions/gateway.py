@@ -6,8 +6,8 @@ from azurefunctions.extensions.http.fastapi import Request, Response
 from functions import organization
 from functions.web import METHODS, AnswerResponse, inbound
 from shared import wiring
-from shared.answers import refusal
 from shared.core.errors import GatewayError
+from shared.gateway.answers import refusal
 
 blueprint = func.Blueprint()
 

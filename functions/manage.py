@@ -24,9 +24,9 @@ from azurefunctions.extensions.http.fastapi import Request, Response
 
 from functions.web import AnswerResponse, inbound
 from shared import wiring
-from shared.answers import Answer, refusal
 from shared.core.errors import GatewayError, MethodNotAllowed, NotFound, Unauthenticated
 from shared.core.headers import Headers, get
+from shared.gateway.answers import Answer, refusal
 
 if TYPE_CHECKING:
     from shared.composition import Services

@@ -1,4 +1,4 @@
-"""`/v1/organization/...`: usage and costs in the shape of OpenAI's organisation API; see shared/core/organization.py.
+"""`/v1/organization/...`: usage and costs in the shape of OpenAI's organisation API; see shared/core/reports/organization.py.
 
 A client's key shows that client's own, the admin key everyone's. Nothing below this path is ever forwarded: an upstream's
 organisation is none of its callers' business.
@@ -11,9 +11,9 @@ from azurefunctions.extensions.http.fastapi import Request, Response
 from functions.reading import Asked, read
 from functions.web import AnswerResponse
 from shared import wiring
-from shared.answers import Answer
-from shared.core.organization import Buckets, encode, parse
-from shared.usage_rows import rows_of
+from shared.core.reports.organization import Buckets, encode, parse
+from shared.gateway.answers import Answer
+from shared.usage.rows import rows_of
 
 _PATH = re.compile(rb"/(?:v1|openai|openai/v1)/organization(?:/(?P<rest>.*))?", re.IGNORECASE | re.DOTALL)
 

@@ -9,11 +9,11 @@ from azurefunctions.extensions.http.fastapi import Request, Response
 
 from functions.web import AnswerResponse, inbound
 from shared import wiring
-from shared.answers import refusal
-from shared.core.authorization import check_network
 from shared.core.calls import InboundRequest
+from shared.core.clients.authorization import check_network
 from shared.core.errors import GatewayError, MethodNotAllowed, NotReady, PermissionDenied
 from shared.core.parameters import Parameters
+from shared.gateway.answers import refusal
 
 if TYPE_CHECKING:
     from shared.composition import Services

@@ -1,4 +1,4 @@
-"""The recorder's triggers: what a transport delivers goes to shared/recording.py. Only the transport that is set has one.
+"""The recorder's triggers: what a transport delivers goes to shared/recording/recorder.py. Only the transport in use has one.
 
 Rule: a failure is raised, so that the transport delivers the message again.
 """

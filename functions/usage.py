@@ -11,21 +11,21 @@ from azurefunctions.extensions.http.fastapi import Request, Response
 from functions.reading import Asked, read
 from functions.web import METHODS, AnswerResponse, json_response
 from shared import wiring
-from shared.answers import Answer
-from shared.core import reconciliation as reconciling
-from shared.core.csv_text import csv_line
 from shared.core.errors import NotReady
 from shared.core.headers import get
-from shared.core.ledger import Span
-from shared.core.usage_report import PARAMETERS, Figures, Report, UsageQuery, flat, parse_query
-from shared.usage_rows import rows_of
+from shared.core.money.ledger import Span
+from shared.core.reports import reconciliation as reconciling
+from shared.core.reports.csv_text import csv_line
+from shared.core.reports.usage_report import PARAMETERS, Figures, Report, UsageQuery, flat, parse_query
+from shared.gateway.answers import Answer
+from shared.usage.rows import rows_of
 
 blueprint = func.Blueprint()
 
 
 @blueprint.route(route="usage", methods=METHODS)
 async def usage(req: Request) -> Response:
-    """The usage report; see shared/core/usage_report.py for its shape and docs/reports.md for its parameters."""
+    """The usage report; see shared/core/reports/usage_report.py for its shape and docs/reports.md for its parameters."""
     return await read(req, _report)
 
 

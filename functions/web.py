@@ -17,11 +17,11 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from shared import wiring
-from shared.answers import Answer
 from shared.core.calls import InboundRequest
+from shared.core.clients.networks import caller_ip
 from shared.core.errors import BadRequest
 from shared.core.headers import Headers
-from shared.core.networks import caller_ip
+from shared.gateway.answers import Answer
 
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
 """What a route takes that tells a wrong method in the API's own shape; the host's own answer is an empty 404."""

@@ -20,46 +20,46 @@ from azure.data.tables.aio import TableClient
 from azure.storage.blob.aio import ContainerClient
 from azure.storage.queue.aio import QueueServiceClient
 
-from shared import storage
-from shared.attempting import Attempting
-from shared.budgeting import Budgeting
-from shared.call_search import CallSearch
-from shared.chains import Chains
-from shared.clients import ClientTable, Directory
+from shared.clients.clients_table import ClientTable, Directory
+from shared.clients.entra import EntraTokens
+from shared.clients.identifying import Identity
+from shared.clients.limits import Limits
+from shared.clients.limits_table import LimitsTable
 from shared.configuration_source import ConfigurationSource, origin_of
-from shared.core import keys
+from shared.core.clients import keys
 from shared.core.configuration import Configuration, Document
 from shared.core.errors import NotReady
-from shared.core.prices import PriceSheet
+from shared.core.money.prices import PriceSheet
 from shared.credentials import Credentials, app_identity
-from shared.deferred_usage import DeferredUsage
-from shared.entra import EntraTokens
-from shared.exporting import ExportStore
-from shared.gathering import Gathering
-from shared.health_board import HealthBoard
-from shared.identifying import Identity
-from shared.limits import Limits
-from shared.limits_table import LimitsTable
+from shared.gateway.attempting import Attempting
+from shared.gateway.health_board import HealthBoard
+from shared.gateway.objects import Objects
+from shared.gateway.proxying import Gateway
+from shared.gateway.upstream import Upstreams
 from shared.log_lines import write_fields
 from shared.managing import Management
-from shared.metering import Metering
-from shared.objects import Objects
-from shared.proxying import Gateway
-from shared.publishing import Publisher, Sizes
-from shared.quarantine import Quarantine
 from shared.readiness import Readiness
-from shared.recording import Recorder
+from shared.recording.chains import Chains
+from shared.recording.gathering import Gathering
+from shared.recording.publishing import Publisher, Sizes
+from shared.recording.quarantine import Quarantine
+from shared.recording.recorder import Recorder
+from shared.recording.shelf import Shelf
 from shared.settings import Settings, SettingsInvalid, Transports, read_settings
-from shared.shelf import Shelf
 from shared.sinks import Forgetting, Sink
 from shared.sinks.archive import Archive
 from shared.sinks.ledger import Ledger
+from shared.storage.account import Account, connect
 from shared.telemetry import OFF, Telemetry, exporters_of
 from shared.transports import Transport
 from shared.transports.storage_queue import StorageQueue
-from shared.upstream import Upstreams
-from shared.usage_rows import UsageSource
-from shared.usage_table import UsageTable
+from shared.usage.budgeting import Budgeting
+from shared.usage.call_search import CallSearch
+from shared.usage.deferred_table import DeferredUsage
+from shared.usage.exporting import ExportStore
+from shared.usage.metering import Metering
+from shared.usage.rows import UsageSource
+from shared.usage.table import UsageTable
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ _MOST_WAITING_BYTES = 64 * 1024 * 1024
 class Stores(msgspec.Struct, frozen=True, kw_only=True):
     """The parts that keep calls, and clients, in the Storage account."""
 
-    account: storage.Account
+    account: Account
     shelf: Shelf
     archive: Archive
     quarantine: Quarantine
@@ -169,7 +169,7 @@ async def services(environ: Mapping[str, str], now: Clock) -> Services:
     """The parts of a running app. Raises SettingsInvalid, NotReady, AzureError."""
     settings = read_settings(environ)
     write_fields(logging.getLogger().handlers, as_json=settings.logs_json)
-    account = storage.connect(settings)
+    account = connect(settings)
     tables, stores = account.tables, _stores(settings, account, environ, now)
     archive, shelf = stores.archive, stores.shelf
     transport = _transport(settings, account.queues)
@@ -262,7 +262,7 @@ async def services(environ: Mapping[str, str], now: Clock) -> Services:
 async def stores(environ: Mapping[str, str], now: Clock) -> AsyncIterator[Stores]:
     """The parts that keep, for a command, without a gateway. Raises SettingsInvalid, NotReady."""
     settings = read_settings(environ)
-    account = storage.connect(settings)
+    account = connect(settings)
     made = _stores(settings, account, environ, now)
     await _prepare(made.parts, account)
     try:
@@ -271,7 +271,7 @@ async def stores(environ: Mapping[str, str], now: Clock) -> AsyncIterator[Stores
         await account.close()
 
 
-def _stores(settings: Settings, account: storage.Account, environ: Mapping[str, str], now: Clock) -> Stores:
+def _stores(settings: Settings, account: Account, environ: Mapping[str, str], now: Clock) -> Stores:
     def container(name: str) -> ContainerClient:
         return account.blobs.get_container_client(f"{settings.prefix}-{name}")
 
@@ -336,7 +336,7 @@ def _usage_source(settings: Settings, directory: Directory, table: UsageTable) -
         raise SettingsInvalid(
             ("TOLLGATE_USAGE_FROM is data-explorer, and TOLLGATE_KUSTO_URI is not set: add the cluster",)
         )
-    from shared.usage_explorer import UsageExplorer  # half a second that others need not spend
+    from shared.usage.explorer import UsageExplorer  # half a second that others need not spend
 
     return UsageExplorer(
         settings.kusto_uri,
@@ -370,7 +370,7 @@ class _Part(Protocol):
     async def prepare(self) -> None: ...
 
 
-async def _prepare(parts: Sequence[_Part], account: storage.Account) -> None:
+async def _prepare(parts: Sequence[_Part], account: Account) -> None:
     """Creates what the parts need. Raises NotReady where that cannot be had, and then leaves no connection behind."""
     try:
         async with asyncio.TaskGroup() as group:

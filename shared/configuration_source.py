@@ -19,7 +19,7 @@ from azure.storage.blob.aio import BlobServiceClient
 from shared.core.configuration import Configuration, parse
 from shared.core.document_lines import is_json
 from shared.core.document_problems import ConfigurationInvalid
-from shared.shipped_prices import shipped_prices
+from shared.usage.shipped_prices import shipped_prices
 
 _log = logging.getLogger(__name__)
 

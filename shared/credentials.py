@@ -14,7 +14,7 @@ import msgspec
 from azure.core.exceptions import AzureError
 
 from shared.core.configuration import Upstream, UpstreamAuth
-from shared.upstream import UpstreamError
+from shared.gateway.upstream import UpstreamError
 
 if TYPE_CHECKING:
     from azure.core.credentials import AccessTokenInfo

@@ -1,7 +1,7 @@
 """Managing clients and their keys: what an administrator may ask for, and what is answered.
 
 Rule: a key's text leaves once, in the answer that made it; hashes and upstreams' keys never do. What the configuration
-document says is not written to: the table's word is put over it (see shared/core/directory.py).
+document says is not written to: the table's word is put over it (see shared/core/clients/directory.py).
 """
 
 import logging
@@ -13,16 +13,16 @@ from typing import Annotated, Any
 import msgspec
 from azure.core.exceptions import AzureError, HttpResponseError
 
-from shared.clients import Directory
-from shared.core.claims import clash
+from shared.clients.clients_table import Directory
+from shared.core.clients.claims import clash
+from shared.core.clients.directory import KeyView, Source, StoredKey, clients_of, keys_of, view_of
+from shared.core.clients.keys import MintedKey, adopt
 from shared.core.configuration import Client, Configuration
-from shared.core.directory import KeyView, Source, StoredKey, clients_of, keys_of, view_of
 from shared.core.document_problems import explained
 from shared.core.errors import BadRequest, Conflict, GatewayError, NotFound, NotReady, PreconditionFailed
 from shared.core.json_text import NOT_READABLE
-from shared.core.keys import MintedKey, adopt
-from shared.core.routing import name_of
-from shared.health_board import HealthBoard, HealthView
+from shared.core.routing.selection import name_of
+from shared.gateway.health_board import HealthBoard, HealthView
 
 _log = logging.getLogger(__name__)
 

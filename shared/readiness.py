@@ -17,11 +17,11 @@ from shared.core.configuration import Configuration
 from shared.transports import Transport, TransportDown
 
 if TYPE_CHECKING:  # what indexing does not have to load
-    from shared.clients import Directory, DirectoryStatus
-    from shared.health_board import HealthBoard
-    from shared.quarantine import Quarantine
-    from shared.shelf import Shelf
-    from shared.usage_table import UsageTable
+    from shared.clients.clients_table import Directory, DirectoryStatus
+    from shared.gateway.health_board import HealthBoard
+    from shared.recording.quarantine import Quarantine
+    from shared.recording.shelf import Shelf
+    from shared.usage.table import UsageTable
 
 _KEPT_S = 5.0
 _MOMENT_S = 3.0

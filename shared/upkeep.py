@@ -8,14 +8,14 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from shared import rollup
-from shared.chains import chain_hours
 from shared.composition import Services
 from shared.core.errors import NotReady
 from shared.core.tracing import Kind
-from shared.publishing import SPILL
-from shared.sweeping import sweep
+from shared.recording.chains import chain_hours
+from shared.recording.publishing import SPILL
+from shared.recording.sweeping import sweep
 from shared.telemetry import OFF
+from shared.usage import rollup
 
 
 async def every_minute(parts: Services, now: datetime) -> None:

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from devtools.kusto import KustoServer
-from shared.core.archive import ArchivedCall
+from shared.core.recording.archive import ArchivedCall
 from shared.sinks.data_explorer import DataExplorer
 
 QUERIES = Path(__file__).parents[1] / "queries"

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from devtools.azurite import Azurite
-from tests.storage import AWAY, Storage, storage_at
+from tests.emulator import AWAY, Storage, storage_at
 
 _numbers = itertools.count(1)
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import msgspec
 
-from shared.core.archive import ArchivedCall
 from shared.core.call_ids import mint
 from shared.core.call_record import Attempt, CallRecord, Outcome, UsageSource
 from shared.core.calls import Call, InboundRequest, begun, routed, understood
 from shared.core.configuration import Client, Deployment, Target, Upstream, UpstreamKind
-from shared.core.events import Body, Closed, Opened
+from shared.core.recording.archive import ArchivedCall
+from shared.core.recording.events import Body, Closed, Opened
 from shared.core.usage import TokenUsage
 
 NOON = datetime(2026, 11, 21, 12, 0, 0, 250_000, UTC)

@@ -15,9 +15,9 @@ from azure.storage.blob.aio import ContainerClient
 from devtools.azurite import Azurite
 from devtools.devhost.client import DevHost, Tools
 from devtools.simulator import Simulator
-from shared.core import archive
-from shared.core.archive import ArchivedCall
-from shared.core.keys import RANDOM_BYTES, MintedKey, mint
+from shared.core.clients.keys import RANDOM_BYTES, MintedKey, mint
+from shared.core.recording import archive
+from shared.core.recording.archive import ArchivedCall
 
 APP = Path(__file__).resolve().parent.parent
 ADMIN_KEY = "admin-key-of-the-tests"

@@ -103,6 +103,25 @@ def _at_module_level(tree: ast.Module) -> Iterator[str]:
             yield from imports(node)
 
 
+LAYERS = ("core", "storage", "sinks", "transports", "clients", "recording", "gateway", "usage")
+"""The packages of `shared`, lowest first; what concerns the whole process stands beside them and may be imported by all."""
+
+
+def _package(module: str) -> str:
+    return ".".join(module.split(".")[:2])
+
+
+def upward(modules: Modules) -> list[str]:
+    """Imports from a package of `shared` into one that stands above it."""
+    rank = {f"shared.{layer}": place for place, layer in enumerate(LAYERS)}
+    return [
+        f"{module}: {name}"
+        for module, tree in modules.items()
+        for name in imports(tree)
+        if rank.get(_package(name), -1) > rank.get(_package(module), len(LAYERS))
+    ]
+
+
 def unwired(modules: Modules, package: str, method: str, using: str) -> set[str]:
     """Classes of `package` with the seam's method that the composition root does not name."""
     used = {node.id for node in ast.walk(modules[using]) if isinstance(node, ast.Name)}
@@ -133,11 +152,13 @@ def test_the_core_imports_only_the_standard_library_and_the_codec(modules: Modul
     assert impure_core(modules) == []
 
 
-@pytest.mark.parametrize("line", ["import httpx", "from azure.storage import blob", "from shared import tables"])
+@pytest.mark.parametrize(
+    "line", ["import httpx", "from azure.storage import blob", "from shared.storage import entities"]
+)
 def test_an_impure_core_is_noticed(line: str) -> None:
     assert impure_core(planted("shared.core.x", line))
     assert not impure_core(planted("shared.x", line))
-    assert not impure_core(planted("shared.core.x", "import json\nfrom shared.core import sse\nimport msgspec"))
+    assert not impure_core(planted("shared.core.x", "import json\nfrom shared.core.api import sse\nimport msgspec"))
 
 
 def test_only_functions_knows_the_host(modules: Modules) -> None:
@@ -152,7 +173,7 @@ def test_one_who_knows_the_host_is_noticed() -> None:
 
 
 def test_only_the_edge_to_upstreams_knows_the_http_client(modules: Modules) -> None:
-    assert importers(modules, {"httpx"}) == {"shared.upstream", "shared.upstream_transport"}
+    assert importers(modules, {"httpx"}) == {"shared.gateway.upstream", "shared.gateway.upstream_transport"}
 
 
 def test_only_the_composition_root_reads_the_environment(modules: Modules) -> None:
@@ -173,6 +194,16 @@ def test_a_circle_is_noticed() -> None:
     assert len(cycles({name: ast.parse(source) for name, source in circle.items()})) == 1
     late = {"a": "import b", "b": "def f():\n    import a"}
     assert not cycles({name: ast.parse(source) for name, source in late.items()})
+
+
+def test_packages_import_only_downwards(modules: Modules) -> None:
+    assert upward(modules) == []
+
+
+def test_an_import_upwards_is_noticed() -> None:
+    assert upward(planted("shared.storage.x", "from shared.gateway.upstream import Upstream"))
+    assert upward(planted("shared.recording.x", "from shared.usage import rollup"))
+    assert not upward(planted("shared.usage.x", "from shared.recording import recorder\nfrom shared import telemetry"))
 
 
 def test_every_sink_and_transport_is_wired(modules: Modules) -> None:

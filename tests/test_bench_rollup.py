@@ -6,8 +6,8 @@ import pytest
 
 from bench.rollup.__main__ import main
 from bench.rollup.recount import as_recounted, differences
-from shared.core.histogram import Histogram
-from shared.core.ledger import UsageHour, UsageKey
+from shared.core.money.histogram import Histogram
+from shared.core.money.ledger import UsageHour, UsageKey
 
 KEY = UsageKey(client_id="a", cost_center="", operation="o", model="m", model_served="", deployment="")
 ROW = UsageHour(hour="2026100100", key=KEY, calls=1, cost=Decimal("0.1"), duration_ms_histogram=Histogram.of([5]))

@@ -10,7 +10,7 @@ from azure.core.exceptions import ClientAuthenticationError
 
 from shared.core.configuration import Upstream, UpstreamAuth, UpstreamKind
 from shared.credentials import Credentials, _Source
-from shared.upstream import UpstreamError
+from shared.gateway.upstream import UpstreamError
 from tests.entra import IdentityEndpoint
 from tests.examples import NOON
 

@@ -20,7 +20,7 @@ from devtools.kusto import KustoServer
 from devtools.simulator import Fault, Simulator
 from shared.doctor import CHECKS, Level, Told, examine
 from tests.cluster import cluster
-from tests.storage import AWAY
+from tests.emulator import AWAY
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # the Event Hubs SDK leaves broken sockets behind
 

@@ -10,10 +10,10 @@ import msgspec
 import pytest
 from azure.core.exceptions import HttpResponseError
 
-from shared.clients import DirectoryStatus
+from shared.clients.clients_table import DirectoryStatus
 from shared.configuration_source import SourceStatus
 from shared.core.configuration import parse
-from shared.health_board import HealthBoard
+from shared.gateway.health_board import HealthBoard
 from shared.readiness import Backlog, Deployments, Readiness, Status
 from shared.transports import TransportDown
 

@@ -9,11 +9,11 @@ from azure_functions_runtime.http_v2 import http_coordinator
 from fastapi import Request
 
 from functions.web import AnswerResponse, inbound, json_response
-from shared.answers import Answer
+from shared.core.api.operations import CATALOGUE
+from shared.core.api.tap import StreamTap
 from shared.core.call_record import Outcome
-from shared.core.operations import CATALOGUE
-from shared.core.tap import StreamTap
-from shared.relay import Relay, Timing
+from shared.gateway.answers import Answer
+from shared.gateway.relay import Relay, Timing
 
 CHAT = next(operation for operation in CATALOGUE if operation.name == "chat.completions")
 

@@ -15,7 +15,7 @@ from functions.web import AnswerResponse
 from shared import wiring
 from shared.core.errors import NotReady
 from shared.settings import SettingsInvalid, Transports, read_settings
-from tests.storage import AWAY
+from tests.emulator import AWAY
 
 OURS = ("TOLLGATE_", "AzureWebJobs")
 

@@ -30,11 +30,11 @@ from bench.rollup.recount import as_recounted, differences, recount
 from bench.rollup.table_store import ACCOUNT
 from devtools.azurite import Azurite
 from devtools.launch import free_port
-from shared.core.ledger import Span, UsageEntry
+from shared.core.money.ledger import Span, UsageEntry
 from shared.sinks.ledger import Ledger
-from shared.table_wire import TRANSACTION_LIMIT, Change, submit
-from shared.tables import properties_of
-from shared.usage_table import UsageTable
+from shared.storage.entities import properties_of
+from shared.storage.table_wire import TRANSACTION_LIMIT, Change, submit
+from shared.usage.table import UsageTable
 
 _KEY = "bm9uZQ=="
 _KILLS = (2, 1)

@@ -13,12 +13,12 @@ import msgspec
 from azure.data.tables.aio import TableServiceClient
 
 from bench.rollup.month import END
-from shared import rollup
-from shared.core.prices import sheet_of
-from shared.shipped_prices import shipped_prices
+from shared.core.money.prices import sheet_of
 from shared.sinks.ledger import Ledger
-from shared.tables import TableTransport
-from shared.usage_table import UsageTable
+from shared.storage.entities import TableTransport
+from shared.usage import rollup
+from shared.usage.shipped_prices import shipped_prices
+from shared.usage.table import UsageTable
 
 LEDGER, USAGE = "benchLedger", "benchUsage"
 

@@ -13,7 +13,7 @@ import msgspec
 
 from shared.core.call_ids import mint
 from shared.core.call_record import Outcome, UsageSource
-from shared.core.ledger import UsageEntry
+from shared.core.money.ledger import UsageEntry
 
 START = datetime(2026, 10, 1, tzinfo=UTC)
 HOURS = 720

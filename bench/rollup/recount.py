@@ -10,9 +10,9 @@ from typing import Any
 
 import duckdb
 
-from shared.core.ledger import HISTOGRAMS, UsageHour, UsageKey
+from shared.core.money.ledger import HISTOGRAMS, UsageHour, UsageKey
 
-_PRICES = Path(__file__).parents[2] / "shared" / "prices.json"
+_PRICES = Path(__file__).parents[2] / "shared" / "usage" / "prices.json"
 _KEY = UsageKey.__struct_fields__
 _MILLION = 10**6
 

@@ -16,12 +16,12 @@ from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
 
 from devtools.eventhubs import EventHubsServer
-from shared import verifying
-from shared.chains import Chains
-from shared.core import archive
 from shared.core.call_record import CallRecord
-from shared.core.ledger import Span, UsageEntry
-from shared.core.verification import Finding
+from shared.core.money.ledger import Span, UsageEntry
+from shared.core.recording import archive
+from shared.core.recording.verification import Finding
+from shared.recording import verifying
+from shared.recording.chains import Chains
 from shared.sinks.archive import Archive
 from shared.sinks.ledger import Ledger
 

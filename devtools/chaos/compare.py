@@ -18,7 +18,7 @@ from devtools.chaos.plan import Kind
 from devtools.simulator.account import Entry
 from devtools.simulator.tokens import Totals
 from shared.core.call_record import Outcome, UsageSource
-from shared.core.ledger import UsageEntry
+from shared.core.money.ledger import UsageEntry
 
 AFTERLIFE = timedelta(seconds=35)
 """For how long a call goes on whose client has gone: it is drained for 10 s at the most, and then the transport and the shelf

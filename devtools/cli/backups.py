@@ -7,8 +7,8 @@ from devtools import local_config
 from devtools.cli.grammar import Commands, command
 from devtools.cli.output import CommandError, show
 from devtools.cli.stores import with_stores
-from shared import backup
-from shared.backup import Backup, BackupInvalid
+from shared.clients import backup
+from shared.clients.backup import Backup, BackupInvalid
 from shared.composition import Stores
 from shared.wiring import now
 

@@ -7,11 +7,11 @@ import msgspec
 from devtools.cli.grammar import Commands, command, group
 from devtools.cli.output import CommandError, show
 from devtools.cli.stores import days, with_range, with_stores
-from shared import purging, replaying
 from shared.composition import Stores
-from shared.purging import Purged
-from shared.replaying import Replayed
-from shared.verifying import Kept
+from shared.recording import purging, replaying
+from shared.recording.purging import Purged
+from shared.recording.replaying import Replayed
+from shared.recording.verifying import Kept
 from shared.wiring import now
 
 

@@ -11,7 +11,7 @@ from typing import BinaryIO
 from devtools.cli.api import Api, api
 from devtools.cli.grammar import Commands, command, group
 from devtools.cli.output import CommandError, show
-from shared.core.call_query import FIELDS
+from shared.core.reports.call_query import FIELDS
 
 _FILE_NAME = re.compile(r'filename="([^"/\\]+)"')
 

@@ -11,8 +11,8 @@ from devtools.cli.grammar import Commands, command, group
 from devtools.cli.output import CommandError, show
 from devtools.cli.stores import with_stores
 from shared.composition import Stores
-from shared.core.price_imports import UnknownShape, as_toml, imported
-from shared.rerating import Rerated, rerate
+from shared.core.money.price_imports import UnknownShape, as_toml, imported
+from shared.usage.rerating import Rerated, rerate
 from shared.wiring import now
 
 

@@ -7,9 +7,9 @@ import msgspec
 from devtools.cli.grammar import Commands, command
 from devtools.cli.output import CommandError, show, table
 from devtools.cli.stores import days, with_range, with_stores
-from shared import verifying
 from shared.composition import Stores
-from shared.verifying import Kept, Report
+from shared.recording import verifying
+from shared.recording.verifying import Kept, Report
 from shared.wiring import now
 
 

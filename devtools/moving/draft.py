@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 import msgspec
 import tomli_w
 
-from shared.core import keys
+from shared.core.clients import keys
 from shared.core.configuration import Client, Configuration, Deployment, Model, Upstream, parse
-from shared.core.prices import Price
+from shared.core.money.prices import Price
 
 _HEAD = """\
 #:schema ./tollgate.schema.json

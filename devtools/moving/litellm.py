@@ -9,7 +9,7 @@ from typing import Any
 
 from devtools.moving.draft import Draft, host_of, setting_name, slug, unused
 from shared.core.configuration import Client, Deployment, Limits, Model, Strategy, Upstream, UpstreamAuth, UpstreamKind
-from shared.core.prices import Price
+from shared.core.money.prices import Price
 
 _IN_ENVIRONMENT = "os.environ/"
 _OPENAI = "https://api.openai.com/v1"

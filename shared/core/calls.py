@@ -11,12 +11,13 @@ from urllib.parse import unquote_plus
 
 import msgspec
 
-from shared.core import json_text, multipart
+from shared.core import json_text
+from shared.core.api import multipart
+from shared.core.api.named_models import LineReader, Rename, lines_renamed, renamed
+from shared.core.api.operations import Form, Route, match, nowhere
 from shared.core.configuration import Client
 from shared.core.errors import BadRequest
 from shared.core.headers import IMAGE_MODEL, Headers, get
-from shared.core.named_models import LineReader, Rename, lines_renamed, renamed
-from shared.core.operations import Form, Route, match, nowhere
 from shared.core.trace_context import TraceContext
 from shared.core.usage import Asked, TokenUsage
 

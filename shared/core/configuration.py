@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from shared.core.clients.keys import KeyHash
+from shared.core.clients.networks import parsed
 from shared.core.document_lines import Place
 from shared.core.document_problems import Problem, decode, invalid, raw
-from shared.core.keys import KeyHash
-from shared.core.networks import parsed
-from shared.core.prices import NO_PRICES, Price, PriceSheet, ShippedPrices, sheet_of
+from shared.core.money.prices import NO_PRICES, Price, PriceSheet, ShippedPrices, sheet_of
 
 PositiveInt = Annotated[int, msgspec.Meta(ge=1)]
 

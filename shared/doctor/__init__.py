@@ -12,12 +12,11 @@ from datetime import datetime
 
 import msgspec
 
-from shared import storage
 from shared.configuration_source import ConfigurationSource, origin_of
 from shared.doctor import of_settings, of_stores, of_upstreams
 from shared.doctor.findings import Check, Examined, Finding, Level
 from shared.settings import Settings, SettingsInvalid, read_binding_settings
-from shared.storage import Account
+from shared.storage.account import Account, connect
 
 CHECKS: Mapping[str, Check] = {
     "settings": of_settings.settings,
@@ -84,6 +83,6 @@ async def _configuration(
 
 def _account(settings: Settings) -> Account | None:
     try:
-        return storage.connect(settings)
+        return connect(settings)
     except SettingsInvalid:
         return None

@@ -8,7 +8,7 @@ import msgspec
 
 from shared.core.configuration import Configuration
 from shared.settings import Settings
-from shared.storage import Account
+from shared.storage.account import Account
 
 
 class Level(StrEnum):

@@ -5,7 +5,7 @@ from datetime import date
 from difflib import get_close_matches
 
 from shared.core.configuration import Configuration
-from shared.core.prices import Use
+from shared.core.money.prices import Use
 from shared.doctor.findings import Examined, Finding, error, ok, warning
 from shared.settings import SETTINGS, Settings, Transports, read_binding_settings
 

@@ -12,11 +12,11 @@ from typing import Any
 import msgspec
 from azure.core.exceptions import AzureError, HttpResponseError
 
-from shared.core.kusto_rows import Row
+from shared.core.recording.kusto_rows import Row
 from shared.credentials import app_identity
 from shared.doctor.findings import Examined, Finding, error, ok, warning
 from shared.settings import Settings, Transports
-from shared.storage import Account
+from shared.storage.account import Account
 
 _PATIENCE_S = 20.0
 _SKEW_S = 60.0

@@ -9,14 +9,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import msgspec
 
+from shared.core.api.upstream_requests import upstream_request
 from shared.core.call_ids import mint
 from shared.core.calls import Call, InboundRequest, begun, routed, understood
 from shared.core.configuration import Client, Target, UpstreamAuth
 from shared.core.errors import GatewayError
-from shared.core.upstream_requests import upstream_request
 from shared.credentials import UNIDENTIFIED, Credentials
 from shared.doctor.findings import Examined, Finding, error, ok, warning
-from shared.upstream import UpstreamError, Upstreams
+from shared.gateway.upstream import UpstreamError, Upstreams
 
 _PATIENCE_S = 30.0
 _AT_ONCE = 8

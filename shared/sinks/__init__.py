@@ -6,7 +6,7 @@ Rule: a sink that is handed an event twice ends as if handed it once. A new sink
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from shared.core.events import Record
+from shared.core.recording.events import Record
 
 
 @runtime_checkable

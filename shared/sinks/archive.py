@@ -1,4 +1,4 @@
-"""The archive: one blob per call, named by its id, written whole (see shared/core/archive.py for its form).
+"""The archive: one blob per call, named by its id, written whole (see shared/core/recording/archive.py for its form).
 
 Rule: the archive is the truth; everything else that is kept can be made again from it.
 """
@@ -16,10 +16,10 @@ from azure.core.exceptions import ResourceExistsError, ResourceModifiedError, Re
 from azure.storage.blob import BlobBlock, ContentSettings
 from azure.storage.blob.aio import BlobClient, ContainerClient
 
-from shared.blob_wire import LARGEST, BlobPutter
-from shared.core import archive
-from shared.core.archive import ArchivedCall, Head
-from shared.core.events import Chunk, Closed, Record
+from shared.core.recording import archive
+from shared.core.recording.archive import ArchivedCall, Head
+from shared.core.recording.events import Chunk, Closed, Record
+from shared.storage.blob_wire import LARGEST, BlobPutter
 
 _LONGEST_HEAD = 1024 * 1024
 """Bytes. More than a record has: what clients and upstreams say in it is cut to lengths."""

@@ -21,9 +21,9 @@ from azure.kusto.data.data_format import DataFormat
 from azure.kusto.data.exceptions import KustoError
 from azure.kusto.ingest import BaseIngestClient, IngestionProperties, ManagedStreamingIngestClient, QueuedIngestClient
 
-from shared.core.archive import ArchivedCall
-from shared.core.events import Closed, Record
-from shared.core.kusto_rows import Row, json_lines, row_of
+from shared.core.recording.archive import ArchivedCall
+from shared.core.recording.events import Closed, Record
+from shared.core.recording.kusto_rows import Row, json_lines, row_of
 
 TABLE = "CallRecords"
 VIEW = "Calls"

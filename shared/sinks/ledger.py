@@ -3,7 +3,7 @@
     PartitionKey    RowKey      what
     2026112109      <call id>   the UsageEntry of a call opened in that UTC hour
     dirty           2026112109  entries of that hour came or changed since it was last counted
-    dirty           chain-2026112109    ... since they were last chained (shared/chains.py)
+    dirty           chain-2026112109    ... since they were last chained (shared/recording/chains.py)
     dirty           day-20261121    usage of an hour of that day changed since the day was last added up
     dirty           month-202611    likewise of a day of that month
 
@@ -24,11 +24,11 @@ from azure.data.tables.aio import TableClient
 
 from shared.core.call_ids import hour_of
 from shared.core.call_record import Outcome, UsageSource
-from shared.core.deferred import LateUsage
-from shared.core.events import Closed, Record
-from shared.core.ledger import Span, UsageEntry, entry_of, period_around
-from shared.table_wire import OVERTAKEN, TRANSACTION_LIMIT, Change, Reader, columns_of, quoted, submit
-from shared.tables import Entity, create_if_missing, properties_of
+from shared.core.money.deferred import LateUsage
+from shared.core.money.ledger import Span, UsageEntry, entry_of, period_around
+from shared.core.recording.events import Closed, Record
+from shared.storage.entities import Entity, create_if_missing, properties_of
+from shared.storage.table_wire import OVERTAKEN, TRANSACTION_LIMIT, Change, Reader, columns_of, quoted, submit
 
 _DIRTY = "dirty"
 _PREFIX = {Span.HOUR: "", Span.DAY: "day-", Span.MONTH: "month-"}

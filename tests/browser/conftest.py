@@ -20,8 +20,8 @@ from devtools.azurite import Azurite
 from devtools.simulator import Simulator
 from shared.core.call_record import Outcome
 from tests.browser.given import BUDGETS, chromium, document, hostile
+from tests.emulator import storage_at
 from tests.stack import ADMIN_KEY, APP, Stack, running
-from tests.storage import storage_at
 
 PREFIX = "browser"
 ADMIN_ROLE = "Tollgate.Admin"

@@ -10,7 +10,7 @@ import msgspec
 
 from devtools import demo
 from devtools.simulator import Simulator
-from shared.core.events import Body, Closed
+from shared.core.recording.events import Body, Closed
 from tests.stack import CLIENTS, upstream_of
 
 BUDGETS = {

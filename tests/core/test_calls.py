@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.core.api.upstream_requests import upstream_request
 from shared.core.configuration import UpstreamKind
 from shared.core.errors import BadRequest
 from shared.core.headers import Headers, get
-from shared.core.upstream_requests import upstream_request
 from tests.examples import call, inbound, target
 
 OPENAI, AZURE, AZURE_V1 = UpstreamKind.OPENAI, UpstreamKind.AZURE, UpstreamKind.AZURE_V1

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from shared.core.clients.keys import RANDOM_BYTES, mint
 from shared.core.configuration import UpstreamKind, parse
 from shared.core.document_problems import ConfigurationInvalid
-from shared.core.keys import RANDOM_BYTES, mint
 
 KEY = mint(bytes(RANDOM_BYTES))
 

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
+from shared.core.api.upstream_requests import upstream_request
 from shared.core.call_record import Attempt, CallRecord, Outcome
 from shared.core.configuration import Upstream, UpstreamKind
 from shared.core.headers import Headers
 from shared.core.trace_context import TraceContext, attempt_of, child, for_attempt, trace_of
 from shared.core.tracing import METRICS, Kind, measurements_of, spans_of
-from shared.core.upstream_requests import upstream_request
 from shared.core.usage import TokenUsage
 from tests.examples import NOON, call, closed_record, inbound, opened_record, target
 

@@ -13,10 +13,10 @@ from devtools.chaos.compare import Comparison, compare
 from devtools.chaos.faults import Done
 from devtools.chaos.plan import KINDS, Fault, Kind, Transport, outage, plan
 from devtools.simulator.account import Entry
-from shared.core import verification
 from shared.core.call_record import Outcome, UsageSource
-from shared.core.ledger import COUNTERS, UsageEntry, entry_of, roll_up
-from shared.core.verification import Finding
+from shared.core.money.ledger import COUNTERS, UsageEntry, entry_of, roll_up
+from shared.core.recording import verification
+from shared.core.recording.verification import Finding
 from tests.examples import NOON, closed_record, opened_record
 
 PLANNED = plan(1, 1, Transport.STORAGE_QUEUE).calls[0]

@@ -14,10 +14,10 @@ from azure.storage.blob.aio import ContainerClient
 from devtools import processes
 from devtools.azurite import ROOT, Azurite
 from devtools.kql import Analysis, as_json, printed
-from shared.core import archive
+from shared.core.recording import archive
 from tests.cluster import QUERIES
+from tests.emulator import AWAY, Storage
 from tests.examples import archived, call_id
-from tests.storage import AWAY, Storage
 
 CHAT = b'{"model":"gpt-4o","messages":[{"role":"user","content":"one\\ntwo"}]}'
 

@@ -13,10 +13,10 @@ import yaml
 from devtools import cli
 from devtools.moving import azure, litellm, powerproxy
 from devtools.moving.draft import Draft, checked, toml
+from shared.core.clients.identity import identify
 from shared.core.configuration import Configuration, Limits, Strategy, UpstreamAuth, UpstreamKind
 from shared.core.errors import Unauthenticated
-from shared.core.identity import identify
-from shared.core.prices import Price
+from shared.core.money.prices import Price
 
 KEY_1, KEY_2 = "0123456789abcdef0123456789abcd", "fedcba9876543210fedcba98765432"
 

@@ -12,13 +12,13 @@ from azure.data.tables.aio import TableServiceClient
 
 from devtools import cli
 from devtools.azurite import Azurite
-from shared.clients import ClientTable
+from shared.clients.clients_table import ClientTable
+from shared.core.clients.directory import StoredKey
 from shared.core.configuration import Client
-from shared.core.directory import StoredKey
+from tests.emulator import Storage
 from tests.examples import NOON as NOON_AT
 from tests.examples import call_id
-from tests.storage import Storage
-from tests.test_verifying import chained
+from tests.recording.test_verifying import chained
 
 
 @pytest.fixture(autouse=True)

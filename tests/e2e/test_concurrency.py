@@ -16,7 +16,7 @@ from devtools.simulator.account import Entry
 from devtools.simulator.tokens import Totals
 from shared.core.call_ids import hour_of
 from shared.core.call_record import Outcome, UsageSource
-from shared.core.ledger import UsageEntry
+from shared.core.money.ledger import UsageEntry
 from shared.sinks.ledger import Ledger
 from tests.stack import ADMIN_KEY, Stack, running
 

@@ -13,7 +13,7 @@ from azure.storage.queue.aio import QueueClient
 from devtools.azurite import Azurite
 from devtools.eventhubs import EventHubsServer
 from devtools.simulator import Simulator
-from shared.core.events import decode, unpack
+from shared.core.recording.events import decode, unpack
 from tests.stack import Stack, running
 
 HUB = "calls-of-e2e"

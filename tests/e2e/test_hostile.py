@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from devtools.azurite import Azurite
 from devtools.simulator import Fault, Simulator
 from devtools.simulator.account import fingerprint
+from shared.core.api.operations import CATALOGUE
 from shared.core.call_record import Outcome
 from shared.core.headers import CREDENTIALS
-from shared.core.ledger import UsageEntry
-from shared.core.operations import CATALOGUE
+from shared.core.money.ledger import UsageEntry
 from shared.sinks.ledger import Ledger
 from tests.e2e.conftest import SELDOM
 from tests.e2e.raw_http import Answer, exchange, request

@@ -14,7 +14,7 @@ from devtools.azurite import Azurite
 from devtools.simulator import Simulator
 from devtools.simulator.account import fingerprint
 from shared.core.call_record import CallRecord, Outcome
-from shared.core.keys import RANDOM_BYTES, mint
+from shared.core.clients.keys import RANDOM_BYTES, mint
 from tests.e2e.conftest import SELDOM
 from tests.entra import IdentityEndpoint, Issuer
 from tests.stack import UPSTREAM_KEY, Stack, key_hash, running, upstream_of

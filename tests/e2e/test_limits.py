@@ -13,7 +13,7 @@ import pytest
 
 from devtools.azurite import Azurite
 from devtools.simulator import Simulator
-from shared.core.keys import RANDOM_BYTES, mint
+from shared.core.clients.keys import RANDOM_BYTES, mint
 from tests.stack import Stack, key_hash, running
 
 TOKENS_PER_MINUTE = 10_000

@@ -10,7 +10,7 @@ import pytest
 
 from devtools.azurite import Azurite
 from devtools.simulator import Fault, Simulator
-from shared.core.operations import CATALOGUE, Operation
+from shared.core.api.operations import CATALOGUE, Operation
 from tests.e2e.conftest import SELDOM
 from tests.e2e.given import CHAT, TEXT, Given
 from tests.e2e.sdk import STYLES

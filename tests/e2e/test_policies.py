@@ -10,8 +10,8 @@ import pytest
 from devtools.azurite import Azurite
 from devtools.simulator import Simulator
 from shared.core.call_record import CallRecord, Outcome, UsageSource
-from shared.core.keys import RANDOM_BYTES, mint
-from shared.relay import HEARTBEAT
+from shared.core.clients.keys import RANDOM_BYTES, mint
+from shared.gateway.relay import HEARTBEAT
 from tests.stack import Stack, key_hash, running
 
 KEYS = {name: mint(secrets.token_bytes(RANDOM_BYTES)) for name in ("drains", "cancels", "files-only", "private")}

@@ -15,8 +15,8 @@ from azure.storage.queue.aio import QueueClient
 from devtools.azurite import Azurite
 from devtools.simulator import Simulator
 from shared.core.call_record import Outcome
-from shared.core.events import Record, encode
-from shared.core.ledger import UsageEntry
+from shared.core.money.ledger import UsageEntry
+from shared.core.recording.events import Record, encode
 from shared.sinks.ledger import Ledger
 from tests.examples import closed, opened
 from tests.stack import Stack, running

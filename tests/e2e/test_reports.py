@@ -19,7 +19,7 @@ from azure.storage.blob.aio import ContainerClient
 from devtools import cli
 from devtools.azurite import Azurite
 from devtools.simulator import Simulator
-from shared.core import focus_columns
+from shared.core.reports import focus_columns
 from tests.stack import ADMIN_KEY, Stack, running
 
 CALLS = {"team-a": 3, "team-b": 2}

@@ -14,7 +14,7 @@ import pytest
 from devtools.azurite import Azurite
 from devtools.simulator import Fault, Simulator
 from shared.core.call_record import CallRecord, Outcome, UsageSource
-from shared.relay import HEARTBEAT
+from shared.gateway.relay import HEARTBEAT
 from tests.e2e.conftest import SELDOM
 from tests.e2e.test_routing import error_of
 from tests.stack import Stack, configuration, running, upstream_of

@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 import pytest
 
-from shared.core.operations import CATALOGUE
+from shared.core.api.operations import CATALOGUE
 from tests.e2e.sdk import STYLES
 from tests.stack import API_VERSION, Stack
 

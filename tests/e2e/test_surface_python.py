@@ -16,8 +16,8 @@ import pytest
 
 from devtools.simulator import Simulator
 from devtools.simulator.account import Entry
+from shared.core.api.operations import CATALOGUE, Operation, Route, match
 from shared.core.configuration import UpstreamKind
-from shared.core.operations import CATALOGUE, Operation, Route, match
 from tests.e2e.given import CHAT, MESSAGES, OVER, PICTURE, SOUND, TEXT, Given
 from tests.e2e.sdk import STYLES, Seen, Wire
 from tests.stack import Stack

@@ -9,7 +9,7 @@ import pytest
 
 from devtools.launch import LaunchError, port, read_settings
 from devtools.local_config import MODELS, choose_upstream, config_toml, load_keys, simulator_upstream
-from shared.core.keys import verify
+from shared.core.clients.keys import verify
 
 UPSTREAMS = {
     "OpenAI": ({"OPENAI_API_KEY": "sk"}, ("openai", "https://api.openai.com/v1", "$OPENAI_API_KEY")),

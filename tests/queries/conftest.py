@@ -9,7 +9,7 @@ import pytest
 
 from devtools.kusto import KustoServer
 from shared.core.call_record import Attempt, Outcome, UsageSource
-from shared.core.events import Body, Closed
+from shared.core.recording.events import Body, Closed
 from shared.core.usage import TokenUsage
 from tests.cluster import cluster, explorer
 from tests.examples import closed_record

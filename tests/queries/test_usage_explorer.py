@@ -10,14 +10,14 @@ import pytest
 
 from devtools.kusto import KustoServer
 from shared.core.call_record import CallRecord, Outcome, UsageSource
-from shared.core.deferred import BatchUsage, Deferred, parse_batch
 from shared.core.errors import NotReady
-from shared.core.events import Closed
-from shared.core.ledger import Span, UsageHour, add_up, entry_of, roll_up
-from shared.core.prices import NO_PRICES, Price, PriceSheet, sheet_of
-from shared.core.pricing import rated
+from shared.core.money.deferred import BatchUsage, Deferred, parse_batch
+from shared.core.money.ledger import Span, UsageHour, add_up, entry_of, roll_up
+from shared.core.money.prices import NO_PRICES, Price, PriceSheet, sheet_of
+from shared.core.money.pricing import rated
+from shared.core.recording.events import Closed
 from shared.core.usage import TokenUsage
-from shared.usage_explorer import UsageExplorer
+from shared.usage.explorer import UsageExplorer
 from tests.cluster import cluster, explorer
 from tests.examples import NOON, call_id, closed
 from tests.queries.conftest import CALLS, attempt

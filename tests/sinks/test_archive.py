@@ -7,12 +7,12 @@ import msgspec
 import pytest
 from azure.core.exceptions import AzureError
 
-from shared.blob_wire import LARGEST, BlobPutter
-from shared.core.archive import ArchivedCall, Extent, encode, head_of
-from shared.core.events import Body, Chunk, Closed, split
+from shared.core.recording.archive import ArchivedCall, Extent, encode, head_of
+from shared.core.recording.events import Body, Chunk, Closed, split
 from shared.sinks.archive import NotTheCall
+from shared.storage.blob_wire import LARGEST, BlobPutter
+from tests.emulator import Storage
 from tests.examples import archived, call_id, closed_record, opened
-from tests.storage import Storage
 
 
 async def test_a_call_comes_back_byte_for_byte(storage: Storage) -> None:

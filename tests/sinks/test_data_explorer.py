@@ -12,14 +12,14 @@ from devtools.azurite import Azurite
 from devtools.kusto import KustoServer
 from shared import composition
 from shared.core.call_record import UsageSource
-from shared.core.deferred import LateUsage, told_late
-from shared.core.events import Body, Closed
+from shared.core.money.deferred import LateUsage, told_late
+from shared.core.recording.events import Body, Closed
 from shared.core.usage import TokenUsage
 from shared.settings import SettingsInvalid, read_settings
 from shared.sinks.data_explorer import NotIngested
 from tests.cluster import cluster, explorer
+from tests.emulator import Storage
 from tests.examples import NOON, archived, call_id, closed, closed_record, opened
-from tests.storage import Storage
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:datetime\.datetime\.utcnow:DeprecationWarning:azure\.kusto")
 

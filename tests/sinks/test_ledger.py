@@ -7,11 +7,11 @@ import pytest
 from azure.data.tables import UpdateMode
 
 from shared.core.call_record import Outcome, UsageSource
-from shared.core.events import Event
-from shared.core.ledger import Span, entry_of
+from shared.core.money.ledger import Span, entry_of
+from shared.core.recording.events import Event
 from shared.sinks.ledger import Dirty
+from tests.emulator import Storage
 from tests.examples import NOON, closed, opened
-from tests.storage import Storage
 
 HOUR = "2026112112"
 

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from devtools.kusto import KustoServer
-from shared.core.events import Record
+from shared.core.recording.events import Record
 from shared.sinks import Sink
 from shared.sinks.archive import Archive
 from shared.sinks.data_explorer import DataExplorer
 from shared.sinks.ledger import Ledger
 from tests.cluster import cluster, explorer
+from tests.emulator import Storage
 from tests.examples import NOON, closed, opened
-from tests.storage import Storage
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:datetime\.datetime\.utcnow:DeprecationWarning:azure\.kusto")
 

@@ -20,7 +20,7 @@ from devtools.eventhubs import EventHubsServer
 from shared.transports import Transport
 from shared.transports.event_hubs import EventHubs
 from shared.transports.storage_queue import StorageQueue
-from tests.storage import AWAY
+from tests.emulator import AWAY
 
 NO_HUBS = "Endpoint=sb://127.0.0.1:9;SharedAccessKeyName=x;SharedAccessKey=x;UseDevelopmentEmulator=true;"
 ONCE: dict[str, Any] = {"retry_total": 0}

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 import pytest
 
 from devtools.azurite import Azurite
-from shared import publishing
-from shared.core.archive import ArchivedCall
-from shared.core.events import Closed, decode, encode, unpack
-from shared.publishing import SPILL, Publisher, Sizes
-from shared.recording import Recorder
+from shared.core.recording.archive import ArchivedCall
+from shared.core.recording.events import Closed, decode, encode, unpack
+from shared.recording import publishing
+from shared.recording.publishing import SPILL, Publisher, Sizes
+from shared.recording.recorder import Recorder
 from shared.transports import Transport
+from tests.emulator import Storage
 from tests.examples import archived, call_id
-from tests.storage import Storage
 from tests.transports.conftest import Carrier, storage_queue
 
 pytestmark = [

@@ -3,7 +3,7 @@
 import pytest
 
 from devtools.azurite import Azurite
-from shared.core.events import decode, encode, unpack
+from shared.core.recording.events import decode, encode, unpack
 from shared.transports import Transport, TransportDown
 from tests.examples import closed, opened
 from tests.transports.conftest import Carrier, storage_queue

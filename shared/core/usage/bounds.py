@@ -1,7 +1,7 @@
 """What a call may use at most, as far as its request tells: what is reserved until it has ended and told the truth.
 
 Rule: an upper bound where one can be had without a tokenizer, in a few microseconds. It holds for what people write in any
-script, escaped or not, for code, numbers, and Base64 (`tests/core/test_bounds.py` counts them). It does not for gibberish of
+script, escaped or not, for code, numbers, and Base64 (tests/core/usage/test_bounds.py counts). It does not for gibberish of
 small letters (twice as many tokens at the worst), for what only the upstream sees (a conversation that it keeps, files by
 their id, what tools fetch), and for models that count more for a picture than PICTURE_TOKENS. What a call used beyond it is
 owed by the calls that follow.

@@ -1,0 +1,235 @@
+"""Usage that is told later: by a batch once it has ended, and by a response that is made in the background.
+
+Rule: what an object used is charged once, to the client for whom it was made. Each way of learning it gives the same ledger
+fields under the same ids, so learning it again changes nothing.
+
+Shapes: https://platform.openai.com/docs/api-reference/batch/object, .../batch/request-output and .../responses/object.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+import msgspec
+
+from shared.core.api.operations import CATALOGUE, Operation, UrlStyle
+from shared.core.call_ids import mint, opened_at
+from shared.core.call_record import CallRecord, Outcome, UsageSource
+from shared.core.money.prices import BATCH, STANDARD_TIERS
+from shared.core.usage import TokenUsage, parse_response
+
+_OPERATIONS = {operation.name: operation for operation in CATALOGUE}
+_BY_PATH = {operation.path: operation for operation in CATALOGUE if operation.method == "POST"}
+_ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
+
+
+class Deferred(msgspec.Struct, frozen=True, kw_only=True):
+    """An object whose usage is still to be learnt, and the call that made it."""
+
+    object_id: str
+    call_id: str
+    client_id: str
+    cost_center: str
+    operation: str
+    model: str = ""
+    upstream: str
+    deployment: str | None = None
+    region: str | None = None
+    api_version: str | None = None
+
+    @property
+    def is_batch(self) -> bool:
+        """Whether it is a batch; else it is a response."""
+        return self.object_id.startswith("batch")
+
+    @property
+    def path(self) -> str:
+        """Where the object is asked for."""
+        return f"{'batches' if self.is_batch else 'responses'}/{self.object_id}"
+
+
+def deferred_of(record: CallRecord) -> Deferred | None:
+    """What a call has made that will tell its usage later; None where it has told it, or makes no such thing."""
+    operation = _OPERATIONS.get(record.operation)
+    is_made = record.outcome is not None and record.status is not None and record.status < 300
+    if not (operation and operation.told_later and is_made and record.response_id and record.upstream):
+        return None
+    if record.usage is not None or record.usage_source is not None:
+        return None
+    return Deferred(
+        object_id=record.response_id,
+        call_id=record.call_id,
+        client_id=record.client_id,
+        cost_center=record.cost_center,
+        operation=record.operation,
+        model=record.model,
+        upstream=record.upstream,
+        deployment=record.deployment,
+        region=record.region,
+        api_version=record.api_version,
+    )
+
+
+class Batch(msgspec.Struct, frozen=True, kw_only=True):
+    """A batch, as its upstream tells it. Instants are seconds since 1970."""
+
+    status: str
+    endpoint: str = ""
+    output_file_id: str | None = None
+    completed_at: int | None = None
+    failed_at: int | None = None
+    expired_at: int | None = None
+    cancelled_at: int | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more will come of it."""
+        return self.status in _ENDED
+
+    @property
+    def ended_at(self) -> datetime | None:
+        """When; None where it does not say."""
+        seconds = self.completed_at or self.cancelled_at or self.expired_at or self.failed_at
+        return datetime.fromtimestamp(seconds, UTC) if seconds else None
+
+
+class _LineResponse(msgspec.Struct):
+    status_code: int = 0
+    body: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class _Line(msgspec.Struct):
+    response: _LineResponse | None = None
+
+
+_batch_decoder = msgspec.json.Decoder(Batch)
+_line_decoder = msgspec.json.Decoder(_Line)
+
+
+def parse_batch(body: bytes) -> Batch:
+    """A batch. Raises msgspec.DecodeError."""
+    return _batch_decoder.decode(body)
+
+
+class BatchUsage:
+    """What the lines of a batch's output file add up to, by the model that served."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._parse = _operation_of(batch.endpoint).parse
+        self._models: dict[str, list[TokenUsage]] = {}
+        self._bytes: dict[str, int] = {}
+        self._is_whole = True
+
+    def add(self, line: bytes) -> None:
+        """One line. What failed has no usage; of what cannot be read, or does not say, it is not known."""
+        try:
+            response = _line_decoder.decode(line).response
+            if response is None or response.status_code >= 300:
+                return
+            part = self._parse(bytes(response.body))
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            self._is_whole = False
+            return
+        if part.usage is None:
+            self._is_whole = False
+            return
+        model = part.model or ""
+        self._models.setdefault(model, []).append(part.usage)
+        self._bytes[model] = self._bytes.get(model, 0) + len(line)
+
+    def records(self, made: Deferred, batch: Batch) -> list[CallRecord]:
+        """A record for each model, in the hour in which the batch ended; one more where some lines did not tell."""
+        at = batch.ended_at or opened_at(made.call_id)
+        untold = [] if self._is_whole else [unknown_record(made)]
+        return untold + [
+            msgspec.structs.replace(
+                _record(made, at, model),
+                usage_source=UsageSource.PROVIDER,
+                usage=_sum(usages),
+                model_served=model or None,
+                response_bytes=self._bytes[model],
+            )
+            for model, usages in self._models.items()
+        ]
+
+
+def unknown_record(made: Deferred) -> CallRecord:
+    """The record of a batch that did not tell all that it used, or is gone before it did: unknown is not nothing."""
+    return msgspec.structs.replace(_record(made, opened_at(made.call_id), ""), usage_source=UsageSource.NONE)
+
+
+class LateUsage(msgspec.Struct, frozen=True, kw_only=True):
+    """What a response used that was made in the background: fields of the entry of the call that made it."""
+
+    usage_source: UsageSource
+    usage: TokenUsage
+    model_served: str | None = None
+    tier: str | None = None
+
+
+def late_usage(body: bytes) -> LateUsage | None:
+    """What a response says of its usage; None while it has not ended. Raises msgspec.DecodeError."""
+    part = parse_response(body)
+    if not part.finish_reasons:
+        return None
+    source = UsageSource.NONE if part.usage is None else UsageSource.PROVIDER
+    return LateUsage(
+        usage_source=source,
+        usage=part.usage or TokenUsage(),
+        model_served=part.model,
+        tier=None if part.tier in STANDARD_TIERS else part.tier,
+    )
+
+
+def told_late(record: CallRecord, late: LateUsage, at: datetime) -> CallRecord:
+    """The record of the call that made a response, with what it said at `at`. Closed then: of two accounts the later counts."""
+    return msgspec.structs.replace(
+        record,
+        closed_at=at,
+        usage=late.usage,
+        usage_source=late.usage_source,
+        model_served=late.model_served or record.model_served,
+        tier=late.tier or record.tier,
+    )
+
+
+def _record(made: Deferred, at: datetime, model: str) -> CallRecord:
+    digest = hashlib.sha256(f"{made.object_id}\n{model}".encode()).digest()
+    return CallRecord(
+        call_id=mint(at, digest[:10]),
+        client_id=made.client_id,
+        cost_center=made.cost_center,
+        operation=made.operation.partition(".")[0],
+        url_style=UrlStyle.OPENAI,
+        api_version=made.api_version,
+        model=made.model or model,
+        stream=False,
+        end_user=None,
+        caller_ip=None,
+        user_agent=None,
+        opened_at=at,
+        request_bytes=0,
+        request_sha256=hashlib.sha256().hexdigest(),
+        outcome=Outcome.COMPLETED,
+        closed_at=at,
+        deployment=made.deployment,
+        upstream=made.upstream,
+        region=made.region,
+        tier=BATCH,
+    )
+
+
+def _sum(usages: Iterable[TokenUsage]) -> TokenUsage:
+    """Unknown where none of them knows."""
+    sums: dict[str, int] = {}
+    for usage in usages:
+        for name, amount in msgspec.structs.asdict(usage).items():
+            if amount is not None:
+                sums[name] = sums.get(name, 0) + amount
+    return TokenUsage(**sums)
+
+
+def _operation_of(endpoint: str) -> Operation:
+    """What the lines ask for: `/v1/chat/completions`, or Azure's `/chat/completions`."""
+    path = endpoint.strip("/").removeprefix("v1/")
+    return _BY_PATH.get(path, _BY_PATH["chat/completions"])

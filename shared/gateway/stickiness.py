@@ -1,0 +1,89 @@
+"""Calls on stored objects go to the upstream that holds them, for the client that owns them.
+
+Rule: the resource, not the deployment, holds an object. What belongs to another client is not found, wherever its id stands.
+"""
+
+from shared.core.api.operations import Form
+from shared.core.api.references import StoredObject, ids_in, ids_in_form, ids_in_path, may_be_id
+from shared.core.calls import Call
+from shared.core.configuration import Client, Pool, Target
+from shared.core.errors import BadRequest, NotFound
+from shared.gateway.objects import Objects
+
+_MOST_NAMED = 1000
+"""Objects, each of which is a look into a table. Twice what the widest operation takes: 500 files for a vector store."""
+
+
+async def upstream_of(call: Call, objects: Objects) -> str | None:
+    """The upstream that holds what the call speaks of; None where it speaks of nothing that is stored.
+
+    Raises NotFound for an object that is not the client's, BadRequest where the objects live apart.
+    """
+    upstreams = set()
+    for object_id in _in_path(call):
+        upstreams.add((await own_object(call.client, object_id, objects)).upstream)
+    for object_id in _named(call):
+        if stored := await objects.find(object_id):
+            upstreams.add(_own(stored, call.client).upstream)
+    if len(upstreams) > 1:
+        raise BadRequest("The objects that this request names are on different upstreams and cannot be used together.")
+    return upstreams.pop() if upstreams else None
+
+
+def _in_path(call: Call) -> frozenset[str]:
+    """The ids in a call's path that decide whose it is: the first, or any where it is not known what they are."""
+    if call.route.operation.form is Form.ANY:
+        return ids_in_path(call.route.path)
+    return frozenset({call.route.object_id} if call.route.object_id is not None else ())
+
+
+def _named(call: Call) -> frozenset[str]:
+    """The ids in a call's body. Raises BadRequest where they are too many to look up."""
+    is_form = call.route.operation.form is Form.MULTIPART
+    named = ids_in_form(call.body) if is_form else ids_in(call.body)
+    if len(named) > _MOST_NAMED:
+        raise BadRequest(f"This request names {len(named)} stored objects; {_MOST_NAMED} are the most.")
+    return named
+
+
+def on_upstream(pool: Pool, upstream: str | None) -> Pool:
+    """The part of the pool that is on that upstream; all of it where that is None. Raises BadRequest where there is none."""
+    if upstream is None:
+        return pool
+    there = tuple(target for target in pool.targets if target.upstream.name == upstream)
+    if not there:
+        raise BadRequest(
+            f"The model '{pool.model.name}' is not deployed where the objects that this request names are.",
+            param="model",
+        )
+    return Pool(pool.model, there)
+
+
+async def remember(call: Call, target: Target, answer: bytes, objects: Objects) -> None:
+    """Notes the objects that an answer, decoded, speaks of as the client's.
+
+    Not those that the client named: they are its own already, or not its to claim.
+    """
+    found = ids_in(answer)
+    new = found - ids_in(call.body) if found else found
+    await objects.register(
+        StoredObject(object_id=each, client_id=call.client.id, upstream=target.upstream.name) for each in new
+    )
+
+
+async def own_object(client: Client, object_id: str, objects: Objects) -> StoredObject:
+    """An object of the client's. Raises NotFound."""
+    stored = await objects.find(object_id) if may_be_id(object_id) else None
+    if stored is None:
+        raise _not_found(object_id)
+    return _own(stored, client)
+
+
+def _own(stored: StoredObject, client: Client) -> StoredObject:
+    if stored.client_id != client.id:
+        raise _not_found(stored.object_id)
+    return stored
+
+
+def _not_found(object_id: str) -> NotFound:
+    return NotFound(f"No object with the id '{object_id}' was found.")

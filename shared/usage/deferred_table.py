@@ -1,0 +1,59 @@
+"""What will tell its usage later: a row for each batch, and for each response made in the background.
+
+    PartitionKey    RowKey
+    deferred        <object id>     the Deferred, and whether its usage is settled
+
+Rule: a row is made once, by the record of the call that made the object, and stays: a record that comes again finds it, settled
+or not, and changes nothing.
+"""
+
+import contextlib
+from collections.abc import Sequence
+from functools import partial
+
+import msgspec
+from azure.core.exceptions import ResourceExistsError
+from azure.data.tables import UpdateMode
+from azure.data.tables.aio import TableClient
+
+from shared.core.money.deferred import Deferred, deferred_of
+from shared.core.recording.events import Closed, Record
+from shared.storage.entities import Entity, create_if_missing, properties_of
+from shared.storage.table_wire import Reader, columns_of
+
+_PARTITION = "deferred"
+_reader: Reader[Deferred] = Reader(columns_of(Deferred), partial(msgspec.convert, type=Deferred, from_attributes=True))
+
+
+class DeferredUsage:
+    """One table."""
+
+    name = "deferred"
+
+    def __init__(self, table: TableClient) -> None:
+        self._table = table
+
+    async def write(self, events: Sequence[Record]) -> None:
+        for event in events:
+            if isinstance(event, Closed) and (made := deferred_of(event.record)):
+                with contextlib.suppress(ResourceExistsError):
+                    await self._table.create_entity(_keys(made) | properties_of(made) | {"Settled": False})
+
+    async def unsettled(self) -> list[Deferred]:
+        """Those whose usage is still to be learnt."""
+        wanted = f"PartitionKey eq '{_PARTITION}' and Settled eq false"
+        return [made async for made in _reader.read(self._table, wanted)]
+
+    async def settle(self, made: Deferred) -> None:
+        """The usage is in the ledger."""
+        await self._table.update_entity(_keys(made) | {"Settled": True}, UpdateMode.MERGE)
+
+    async def prepare(self) -> None:
+        await create_if_missing(self._table)
+
+    async def close(self) -> None:
+        await self._table.close()
+
+
+def _keys(made: Deferred) -> Entity:
+    return {"PartitionKey": _PARTITION, "RowKey": made.object_id}

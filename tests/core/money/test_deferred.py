@@ -1,0 +1,167 @@
+"""Usage that is told later."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.core.call_record import CallRecord, UsageSource
+from shared.core.money.deferred import (
+    BatchUsage,
+    Deferred,
+    LateUsage,
+    deferred_of,
+    late_usage,
+    parse_batch,
+    told_late,
+    unknown_record,
+)
+from shared.core.money.ledger import entry_of
+from shared.core.usage import TokenUsage
+from tests.examples import closed_record, opened_record
+
+ENDED = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)
+SILENT: dict[str, Any] = {"usage": None, "usage_source": None}
+BATCH_CALL = closed_record(
+    operation="batches.create", model="", model_served=None, response_id="batch_1a2b3c", deployment="", **SILENT
+)
+BACKGROUND_CALL = closed_record(operation="responses", response_id="resp_1a2b3c", **SILENT)
+
+RECORDS: dict[str, tuple[CallRecord, str | None]] = {
+    "a batch": (BATCH_CALL, "batches/batch_1a2b3c"),
+    "a background response": (BACKGROUND_CALL, "responses/resp_1a2b3c"),
+    "a response that has told it": (closed_record(operation="responses", response_id="resp_1"), None),
+    "a response whose usage nobody told": (
+        closed_record(operation="responses", response_id="resp_1", usage=None, usage_source=UsageSource.NONE), None,
+    ),
+    "a batch that was refused": (
+        closed_record(operation="batches.create", response_id="batch_1", status=400, **SILENT), None,
+    ),
+    "no object": (closed_record(operation="batches.create", response_id=None, **SILENT), None),
+    "another operation": (closed_record(operation="files.create", response_id="file-1", **SILENT), None),
+    "an unknown operation": (closed_record(operation="unknown", response_id="batch_1", **SILENT), None),
+    "a call that has not ended": (opened_record(operation="batches.create"), None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("record", "path"), RECORDS.values(), ids=RECORDS.keys())
+def test_what_tells_its_usage_later_is_known_by_the_call_that_made_it(record: CallRecord, path: str | None) -> None:
+    made = deferred_of(record)
+    assert (made and made.path) == path
+    assert made is None or (made.client_id, made.call_id) == (record.client_id, record.call_id)
+
+
+def batch(**fields: Any) -> bytes:
+    told = {
+        "id": "batch_1a2b3c",
+        "status": "completed",
+        "endpoint": "/v1/chat/completions",
+        "completed_at": int(ENDED.timestamp()),
+    }
+    return json.dumps(told | fields).encode()
+
+
+def line(model: str = "gpt-4o-2024-11-20", status: int = 200, **usage: int) -> bytes:
+    body = {"id": "chatcmpl-1", "model": model, "choices": [], "usage": usage or None}
+    return json.dumps({"custom_id": "1", "response": {"status_code": status, "body": body}, "error": None}).encode()
+
+
+def made() -> Deferred:
+    found = deferred_of(BATCH_CALL)
+    assert found
+    return found
+
+
+def entries(*lines: bytes, **fields: Any) -> list[Any]:
+    told = parse_batch(batch(**fields))
+    usage = BatchUsage(told)
+    for each in lines:
+        usage.add(each)
+    return [entry_of(record) for record in usage.records(made(), told)]
+
+
+def test_a_batch_is_a_ledger_line_for_each_model_in_the_hour_in_which_it_ended() -> None:
+    unknown, first, second = entries(
+        line(prompt_tokens=10, completion_tokens=5),
+        line("o3", prompt_tokens=1, completion_tokens=1),
+        line(prompt_tokens=20, completion_tokens=7),
+        line(status=429, prompt_tokens=99),
+        b'{"response":null,"error":{"code":"batch_expired"}}',
+        b"no json",
+        line(),
+    )
+    assert (first.client_id, first.model_served, first.input_tokens, first.output_tokens) == (
+        "team-blue", "gpt-4o-2024-11-20", 30, 12,
+    )  # fmt: skip
+    assert (first.hour, first.operation, first.tier, first.usage_source) == (
+        "2026112203", "batches", "batch", UsageSource.PROVIDER,
+    )  # fmt: skip
+    assert (second.model_served, second.input_tokens, second.cached_input_tokens) == ("o3", 1, None)
+    assert unknown == entry_of(unknown_record(made())), "of lines that cannot be read, or do not say, it is not known"
+    assert len({first.call_id, second.call_id, unknown.call_id, made().call_id}) == 4
+
+
+def test_what_failed_in_a_batch_is_no_unknown_usage() -> None:
+    (entry,) = entries(line(prompt_tokens=10), line(status=429), b'{"response":null,"error":{"code":"batch_expired"}}')
+    assert entry.input_tokens == 10
+
+
+@given(st.permutations([line(prompt_tokens=n, completion_tokens=1) for n in range(4)]))
+def test_reading_a_batch_again_gives_the_same_lines_under_the_same_ids(lines: list[bytes]) -> None:
+    """Guards that a batch is charged once."""
+    assert entries(*lines) == entries(*reversed(lines))
+
+
+def test_responses_and_embeddings_of_batches_are_read_in_their_own_words() -> None:
+    body = {"id": "resp_1", "model": "gpt-5", "status": "completed", "usage": {"input_tokens": 3, "output_tokens": 4}}
+    said = json.dumps({"response": {"status_code": 200, "body": body}}).encode()
+    (entry,) = entries(said, endpoint="/v1/responses")
+    assert (entry.model_served, entry.input_tokens, entry.output_tokens) == ("gpt-5", 3, 4)
+    (entry,) = entries(line("text-embedding-3-small", prompt_tokens=8), endpoint="/v1/embeddings")
+    assert (entry.input_tokens, entry.output_tokens) == (8, None)
+    (entry,) = entries(line(prompt_tokens=8), endpoint="/chat/completions")
+    assert entry.input_tokens == 8
+
+
+def test_a_batch_goes_on_until_it_has_ended_somehow() -> None:
+    for status in ("validating", "in_progress", "finalizing", "cancelling"):
+        assert not parse_batch(batch(status=status)).has_ended
+    for status in ("completed", "failed", "expired", "cancelled"):
+        assert parse_batch(batch(status=status)).has_ended
+
+
+def test_a_batch_that_is_gone_is_unknown_usage() -> None:
+    entry = entry_of(unknown_record(made()))
+    assert (entry.usage_source, entry.input_tokens, entry.hour) == (UsageSource.NONE, None, "2026112112")
+
+
+def test_a_background_response_tells_its_usage_once_it_has_ended() -> None:
+    told: dict[str, Any] = {"id": "resp_1", "status": "in_progress", "model": "gpt-5", "usage": None}
+    assert late_usage(json.dumps(told).encode()) is None
+    told |= {"status": "completed", "usage": {"input_tokens": 3, "output_tokens": 4}}
+    late = late_usage(json.dumps(told).encode())
+    assert late
+    assert (late.usage_source, late.usage) == (UsageSource.PROVIDER, TokenUsage(input_tokens=3, output_tokens=4))
+    assert late.tier is None
+    for tier, kept in (("priority", "priority"), ("default", None)):
+        late = late_usage(json.dumps(told | {"service_tier": tier}).encode())
+        assert late
+        assert late.tier == kept, "what it costs depends on the tier that served it"
+    told |= {"status": "failed", "usage": None}
+    late = late_usage(json.dumps(told).encode())
+    assert late
+    assert (late.usage_source, late.usage) == (UsageSource.NONE, TokenUsage())
+
+
+def test_what_is_told_late_is_a_later_account_of_the_same_call() -> None:
+    """Guards that Data Explorer, where the later account of a call counts, has what the ledger has."""
+    late = LateUsage(usage_source=UsageSource.PROVIDER, usage=TokenUsage(input_tokens=3), tier="priority")
+    record = told_late(BACKGROUND_CALL, late, ENDED)
+    assert BACKGROUND_CALL.closed_at
+    assert record.closed_at == ENDED > BACKGROUND_CALL.closed_at
+    assert (record.call_id, record.model_served) == (BACKGROUND_CALL.call_id, BACKGROUND_CALL.model_served)
+    assert (record.usage, record.usage_source, record.tier) == (late.usage, late.usage_source, late.tier)
+    assert deferred_of(record) is None, "it is not asked again"

@@ -1,0 +1,58 @@
+"""The archived form of a call."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.core.call_record import Outcome
+from shared.core.recording.archive import ArchivedCall, blob_name, decode, encode
+from tests.examples import archived, call_id, closed_record
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "call.archive"
+
+
+@given(st.binary(), st.binary())
+def test_any_bytes_come_back(request: bytes, response: bytes) -> None:
+    call = archived(request=request, response=response)
+    assert decode(encode(call)) == call
+
+
+def test_the_same_call_gives_the_same_bytes_and_name() -> None:
+    """Guards that archiving a call again changes nothing."""
+    assert encode(archived()) == encode(archived())
+    assert blob_name(call_id()) == f"2026/11/21/12/{call_id()}"
+
+
+def test_the_first_line_is_the_record_and_the_rest_the_bodies_as_sent() -> None:
+    line, _, bodies = encode(archived(request=b"one\n", response=b"\xfftwo")).partition(b"\n")
+    assert bodies == b"one\n\xfftwo"
+    header = msgspec.json.decode(line)
+    assert (header["v"], header["request_bytes"], header["response_bytes"]) == (1, 4, 4)
+    assert header["record"]["call_id"] == call_id()
+
+
+def test_an_archive_that_is_cut_anywhere_is_not_taken_for_a_call() -> None:
+    content = encode(archived(request=b"request", response=b"response"))
+    for length in range(len(content)):
+        with pytest.raises(ValueError, match=r".+"):
+            decode(content[:length])
+    with pytest.raises(ValueError, match="promised"):
+        decode(content + b"x")
+
+
+def test_a_form_of_a_later_version_is_not_guessed_at() -> None:
+    with pytest.raises(ValueError, match="version 2"):
+        decode(encode(archived()).replace(b'{"v":1', b'{"v":2', 1))
+
+
+def test_a_call_that_was_archived_by_version_1_can_be_read_for_ever() -> None:
+    """tests/golden/call.archive was written by the first version; it is never written again."""
+    call = decode(GOLDEN.read_bytes())
+    assert call == ArchivedCall(
+        record=closed_record(finish_reasons=("stop", "grün"), outcome=Outcome.CLIENT_CLOSED, error="gone"),
+        request=b'{"model":"gpt-4o","stream":true}\n',
+        response=b'data: {"choices":[]}\n\ndata: [DONE]\n\n\xff\x00',
+    )

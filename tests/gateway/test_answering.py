@@ -1,0 +1,170 @@
+"""The way back: what an answer's end means for the client's limits, the deployment and the record."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from typing import Any, override
+
+import msgspec
+import pytest
+
+from shared.clients.limits import Admission
+from shared.core.call_record import Outcome
+from shared.core.configuration import Client, OnDisconnect, Pool, parse
+from shared.core.recording.accounting import Served, open_record
+from shared.core.recording.archive import ArchivedCall
+from shared.core.usage import TokenUsage
+from shared.gateway import answering as answers
+from shared.gateway.answering import Answering, Exchange
+from shared.gateway.health_board import HealthBoard
+from shared.gateway.relay import Relay
+from shared.settings import read_settings
+from tests.examples import NOON, call
+
+CONFIGURATION = parse(
+    """
+    upstreams = [{name = "east", kind = "openai", url = "https://east.example/v1", key = "k"}]
+    deployments = [{name = "gpt-4o", model = "gpt-4o", upstream = "east"}]
+    prices = [{model = "gpt-4o", input = 2, output = 10}]
+    """,
+    {},
+)
+POOL: Pool = CONFIGURATION.pools["gpt-4o"]
+
+
+class Body:
+    """An upstream's whole answer."""
+
+    peeked = b""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        yield self._body
+
+    async def close(self) -> None:
+        return
+
+
+class Endless(Body):
+    """One that begins and does not end."""
+
+    @override
+    async def chunks(self) -> AsyncIterator[bytes]:
+        yield self._body
+        await asyncio.Event().wait()
+
+
+class Parts:
+    """What stands around the way back, and notes what it is told."""
+
+    def __init__(self) -> None:
+        self.settled: list[tuple[int | None, Decimal | None]] = []
+        self.calls: list[ArchivedCall] = []
+
+    def settle(self, _: Admission, *, tokens: int | None, money: Decimal | None) -> None:
+        self.settled.append((tokens, money))
+
+    async def closed(self, ended: ArchivedCall) -> None:
+        self.calls.append(ended)
+
+    async def answer(self, status: int, media_type: str, body: bytes, *, is_failure: bool = False) -> bytes:
+        """What the client gets."""
+        answer = await self.begun(status, media_type, Body(body), is_failure=is_failure)
+        if isinstance(answer, bytes):
+            return answer
+        got = b"".join([chunk async for chunk in answer.chunks()])
+        await answer.finish()
+        return got
+
+    async def begun(
+        self, status: int, media_type: str, body: Body, *, is_failure: bool = False, on_disconnect: str = "drain"
+    ) -> bytes | Relay:
+        part: Any = self
+        answering = Answering(publisher=part, objects=part, limits=part, now=lambda: NOON, settings=read_settings({}))
+        lease = HealthBoard(now=lambda: 0.0, random=lambda: 0.0).begin(POOL)
+        assert lease is not None
+        asked = call(b'{"model":"gpt-4o","messages":[]}')
+        client = Client(id="team-blue", on_disconnect=OnDisconnect(on_disconnect))
+        asked = msgspec.structs.replace(asked, client=client)
+        served = Served(
+            attempts=(),
+            status=status,
+            target=lease.target,
+            headers=(("content-type", media_type),),
+            is_failure=is_failure,
+        )
+        exchange = Exchange(
+            call=asked,
+            record=open_record(asked),
+            served=served,
+            response=body,
+            lease=lease,
+            admission=Admission(()),
+            prices=CONFIGURATION.prices,
+            deadline=asyncio.get_running_loop().time() + 10,
+        )
+        return await answering.answer(exchange)
+
+
+def error(code: str) -> bytes:
+    return json.dumps({"error": {"message": "no", "code": code}}).encode()
+
+
+NOTHING = (0, Decimal(0))
+UNKNOWN = (None, None)
+
+SETTLED: dict[str, tuple[int, str, bytes, tuple[Any, Any]]] = {
+    "usage is told": (
+        200,
+        "application/json",
+        b'{"usage":{"prompt_tokens":9,"completion_tokens":2}}',
+        (11, Decimal("0.000038")),
+    ),
+    "none is told": (200, "application/json", b"{}", UNKNOWN),
+    "the request is wrong": (400, "application/json", error("invalid_value"), NOTHING),
+    "the upstream's limit": (429, "application/json", error("rate_limit_exceeded"), NOTHING),
+    "a failure, in HTML": (502, "text/html", b"<h1>Bad Gateway</h1>", NOTHING),
+    "a filtered prompt, which is billed": (400, "application/json", error("content_filter"), UNKNOWN),
+    "a time out, which is billed": (408, "application/json", error("timeout"), UNKNOWN),
+}
+
+
+@pytest.mark.parametrize(("status", "media_type", "body", "settled"), SETTLED.values(), ids=SETTLED.keys())
+async def test_an_error_that_nobody_bills_takes_nothing_of_a_limit(
+    status: int, media_type: str, body: bytes, settled: tuple[Any, Any]
+) -> None:
+    parts = Parts()
+    assert await parts.answer(status, media_type, body) == body
+    assert parts.settled == [settled]
+
+
+async def test_a_failure_is_recorded_as_one_in_whatever_form_it_comes() -> None:
+    for media_type, body in (("application/json", error("server_error")), ("text/html", b"<h1>Bad Gateway</h1>")):
+        parts = Parts()
+        assert await parts.answer(502, media_type, body, is_failure=True) == body
+        (ended,) = parts.calls
+        assert ended.record.outcome is Outcome.UPSTREAM_ERROR, media_type
+
+
+@pytest.mark.parametrize("is_counted", [True, False])
+async def test_a_stream_that_is_stopped_takes_what_is_estimated_and_is_closed_where_that_fails_too(
+    monkeypatch: pytest.MonkeyPatch, *, is_counted: bool
+) -> None:
+    async def estimated(*_: Any) -> TokenUsage:
+        if not is_counted:
+            raise RuntimeError("no tokenizer")
+        return TokenUsage(input_tokens=9, output_tokens=2)
+
+    monkeypatch.setattr(answers, "estimate", estimated)
+    parts = Parts()
+    body = Endless(b'data: {"choices":[{"delta":{"content":"hello"}}]}\n\n')
+    relay = await parts.begun(200, "text/event-stream", body, on_disconnect="cancel")
+    assert isinstance(relay, Relay)
+    await anext(relay.chunks())
+    await relay.finish()
+    assert parts.settled == [(11, Decimal("0.000038")) if is_counted else UNKNOWN]
+    (ended,) = parts.calls
+    assert (ended.record.outcome, ended.record.usage is not None) == (Outcome.CLIENT_CLOSED, is_counted)

@@ -1,0 +1,90 @@
+"""What one person said goes; what it cost stays; and that it went can be told from a loss."""
+
+import pytest
+
+from shared.core.money.ledger import Span
+from shared.core.recording.archive import digest_of
+from shared.core.recording.events import encode
+from shared.recording import purging
+from shared.recording.chains import chain_hours
+from shared.recording.purging import Purged
+from shared.recording.recorder import Recorder
+from shared.recording.verifying import Kept
+from tests.emulator import Storage
+from tests.examples import call_id, closed, opened
+from tests.recording.test_verifying import LATER, verify
+
+
+class Forgetful:
+    """Forgets, and remembers what."""
+
+    def __init__(self) -> None:
+        self.forgotten: list[str] = []
+
+    async def forget(self, call_ids: list[str], /) -> None:
+        self.forgotten += call_ids
+
+
+async def record(storage: Storage) -> None:
+    """Ann's calls 1 and 2, Bob's 3; and one of Ann's that is open."""
+    recorder = Recorder(
+        archive=storage.archive,
+        sinks=(storage.archive, storage.ledger),
+        quarantine=storage.quarantine,
+        shelf=storage.shelf,
+    )
+    users = {1: "ann", 2: "ann", 3: "bob"}
+    await recorder.record([encode(closed(number, end_user=user)) for number, user in users.items()])
+
+
+async def chained(storage: Storage) -> None:
+    for dirty in await storage.ledger.dirty(Span.HOUR):
+        await storage.ledger.clear_dirty(dirty)
+    await chain_hours(storage.ledger, storage.chains, now=LATER)
+
+
+async def purge(storage: Storage, *sinks: Forgetful) -> Purged:
+    kept = Kept(storage.archive, storage.ledger, storage.chains)
+    return await purging.purge(kept, "ann", forgetting=sinks, now=LATER)
+
+
+async def test_content_goes_the_ledger_stays_and_verify_tells_purged_from_lost(storage: Storage) -> None:
+    await record(storage)
+    await chained(storage)
+    before = await storage.entries(closed())
+    sink = Forgetful()
+    assert await purge(storage, sink) == Purged(calls=2, unfinished=())
+    assert sorted(sink.forgotten) == [call_id(1), call_id(2)]
+    for number in (1, 2):
+        content = await storage.archive.content(call_id(number))
+        assert content is not None
+        assert not any(word in content for word in (b"ann", b"203.0.113.7", b'"model":"gpt-4o"}', b"chatcmpl-1}"))
+    assert await storage.archive.get(call_id(3)) is not None
+    after = await storage.entries(closed())
+    assert [(each.call_id, each.input_tokens, each.end_user) for each in after] == [
+        (each.call_id, each.input_tokens, each.end_user) for each in before
+    ]
+    report = await verify(storage)
+    assert (report.calls, report.purged, report.findings) == (3, 2, ())
+    await storage.archive.remove(call_id(1))
+    assert [each.what for each in (await verify(storage)).findings] == [call_id(1)]
+
+
+@pytest.mark.parametrize("is_chained", [True, False])
+async def test_a_purge_may_stop_anywhere_and_be_made_again(storage: Storage, is_chained: bool) -> None:
+    await record(storage)
+    if is_chained:
+        await chained(storage)
+    tombstone = await purging._bury(Kept(storage.archive, storage.ledger, storage.chains), call_id(1), LATER)
+    assert await purge(storage) == await purge(storage) == Purged(calls=2, unfinished=())
+    content = await storage.archive.content(call_id(1))
+    assert content is not None
+    assert digest_of(content) == tombstone
+    await chained(storage)
+    report = await verify(storage)
+    assert (report.calls, report.purged, report.findings) == (3, 2, ())
+
+
+async def test_a_call_that_has_not_ended_is_told(storage: Storage) -> None:
+    await storage.ledger.write([opened(4, end_user="ann")])
+    assert await purge(storage) == Purged(calls=0, unfinished=(call_id(4),))
