@@ -12,7 +12,7 @@ import msgspec
 from azure.core.exceptions import AzureError, HttpResponseError
 
 from shared.core.call_record import CallRecord
-from shared.core.recording.archive import digest_of
+from shared.core.recording.archive import Head, digest_of
 from shared.core.recording.archive import encode as encode_call
 from shared.core.recording.events import Chunk, Closed, Record, Undecodable, decode, encode, unpack
 from shared.core.tracing import Kind
@@ -69,11 +69,13 @@ class Recorder(msgspec.Struct, frozen=True, kw_only=True):
     async def _joined(self, pieces: Sequence[Chunk]) -> Sequence[Closed]:
         """The call that these chunks complete, if they do. Its bodies stay in the archive, where the chunks are blocks of
         its blob: written anew it would have none, and a chunk that comes again would find its siblings gone."""
+        call_id = pieces[0].call_id
         try:
-            call = await self.archive.add_chunks(pieces)
+            head = await self.archive.add_chunks(pieces)
         except NotTheCall as reason:
-            await self._set_aside(reason.content, str(reason))
-            await self.archive.remove(pieces[0].call_id)
+            async for piece in self.archive.chunks(call_id, reason.etag):
+                await self._set_aside(encode(piece) if isinstance(piece, Chunk) else piece, str(reason))
+            await self.archive.remove(call_id, reason.etag)
             return ()
         except Exception as failure:
             if is_outage(failure):
@@ -81,12 +83,7 @@ class Recorder(msgspec.Struct, frozen=True, kw_only=True):
             for piece in pieces:
                 await self._set_aside(encode(piece), repr(failure))
             return ()
-        return () if call is None else await self._archived(call.record.call_id)
-
-    async def _archived(self, call_id: str) -> Sequence[Closed]:
-        """The call as it is archived, without its bodies; nothing where it is not."""
-        head = await self.archive.head(call_id)
-        return () if head is None else (Closed(record=head.header.record, archive_sha256=head.sha256),)
+        return _closed(head)
 
     async def _keep(self, records: Sequence[Record]) -> None:
         failures: list[Exception] = []
@@ -107,7 +104,7 @@ class Recorder(msgspec.Struct, frozen=True, kw_only=True):
 
         A call that is archived ahead of its event gets no further where the gateway dies in between.
         """
-        closed = await self._archived(call_id)
+        closed = _closed(await self.archive.head(call_id))
         await self._keep(closed)
         return bool(closed)
 
@@ -137,6 +134,11 @@ class Recorder(msgspec.Struct, frozen=True, kw_only=True):
     async def _set_aside(self, line: bytes, reason: str) -> None:
         await self.quarantine.put(line, reason)
         _log.warning("event quarantined", extra={"reason": reason, "bytes": len(line)})
+
+
+def _closed(head: Head | None) -> Sequence[Closed]:
+    """The event of a call that is archived, without its bodies; none of one that is not."""
+    return () if head is None else (Closed(record=head.header.record, archive_sha256=head.sha256),)
 
 
 def _with_digest(event: Record) -> Record:

@@ -37,13 +37,16 @@ def _is_due(call_id: str, now: datetime) -> bool:
 
 
 async def _sweep(archive: Archive, quarantine: Quarantine, call_id: str) -> bool:
-    pieces = await archive.take_unfinished(call_id)
-    chunks = [piece for piece in pieces if isinstance(piece, Chunk)]
-    for chunk in chunks:
-        await quarantine.put(encode(chunk), f"{len(chunks)} of {chunk.count} chunks of call {call_id} came")
-    if upload := b"".join(piece for piece in pieces if isinstance(piece, bytes)):
-        await quarantine.put(upload, f"an upload of call {call_id} that broke off")
+    kept = 0
+    async for piece in archive.take_unfinished(call_id):
+        kept += 1
+        if isinstance(piece, Chunk):
+            await quarantine.put(
+                encode(piece), f"the other chunks of call {call_id} never came: there are {piece.count}"
+            )
+        else:
+            await quarantine.put(piece, f"piece {kept} of an upload of call {call_id} that broke off")
     await archive.let_go(call_id)
-    if pieces:
-        _log.warning("unfinished call quarantined", extra={"call_id": call_id, "pieces": len(pieces)})
-    return bool(pieces)
+    if kept:
+        _log.warning("unfinished call quarantined", extra={"call_id": call_id, "pieces": kept})
+    return bool(kept)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, date, datetime, timedelta
 
 import msgspec
+from azure.core.exceptions import ResourceModifiedError, ResourceNotFoundError
 
 from shared.core.money.ledger import Span, UsageEntry
 from shared.core.recording import archive, verification
@@ -18,7 +19,7 @@ from shared.sinks.archive import Archive
 from shared.sinks.ledger import Ledger
 
 _AT_ONCE = 4
-"""Objects that are read at the same time, and held in memory."""
+"""Objects that are read at the same time, of each a piece in memory."""
 
 
 class ChainEnd(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,9 +90,15 @@ async def _day(kept: Kept, day: date, client_id: str | None, now: datetime) -> D
 
 async def _read(kept: Archive, call_ids: Iterable[str]) -> AsyncIterator[tuple[str, Object]]:
     async def read(call_id: str) -> tuple[str, Object]:
-        content = await kept.content(call_id)
-        is_intact = content is not None and archive.is_intact(content)
-        return call_id, Object(archive.digest_of(content) if content is not None and is_intact else None)
+        reading = archive.Reading()
+        try:
+            async for piece in kept.pieces(call_id):
+                reading.feed(piece)
+            return call_id, Object(reading.end().sha256)
+        except (ValueError, ResourceNotFoundError):
+            return call_id, Object(None)
+        except ResourceModifiedError:
+            return await read(call_id)  # it was put anew meanwhile
 
     ordered = sorted(call_ids)
     for start in range(0, len(ordered), _AT_ONCE):

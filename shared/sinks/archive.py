@@ -6,14 +6,18 @@ Rule: the archive is the truth; everything else that is kept can be made again f
 import asyncio
 import base64
 import contextlib
-import hashlib
 from collections.abc import AsyncIterator, Sequence
 from datetime import date
-from itertools import accumulate
+from typing import Any
 
 from azure.core import MatchConditions
-from azure.core.exceptions import ResourceExistsError, ResourceModifiedError, ResourceNotFoundError
-from azure.storage.blob import BlobBlock, ContentSettings
+from azure.core.exceptions import (
+    HttpResponseError,
+    ResourceExistsError,
+    ResourceModifiedError,
+    ResourceNotFoundError,
+)
+from azure.storage.blob import BlobBlock, BlobProperties, ContentSettings
 from azure.storage.blob.aio import BlobClient, ContainerClient
 
 from shared.core.recording import archive
@@ -21,19 +25,20 @@ from shared.core.recording.archive import ArchivedCall, Head
 from shared.core.recording.events import Chunk, Closed, Record
 from shared.storage.blob_wire import LARGEST, BlobPutter
 
-_LONGEST_HEAD = 1024 * 1024
-"""Bytes. More than a record has: what clients and upstreams say in it is cut to lengths."""
+_PIECE_BYTES = 4 * 1024 * 1024
+"""Of an object that is read piece by piece."""
+_BEHIND_THE_END = 416
 _OPAQUE = ContentSettings(content_type="application/octet-stream")
 _UNFINISHED = ContentSettings(content_type="application/x-unfinished")
 _UPLOAD = "upload-"
 
 
 class NotTheCall(Exception):
-    """What was put together is not the call that was sent."""
+    """What was put together is not the call that was sent; `etag` is of that."""
 
-    def __init__(self, reason: str, content: bytes) -> None:
+    def __init__(self, reason: str, etag: str) -> None:
         super().__init__(reason)
-        self.content = content
+        self.etag = etag
 
 
 class ArchiveWriter:
@@ -87,15 +92,15 @@ class Archive:
             return
         await self._container.upload_blob(name, content, overwrite=True, content_settings=_OPAQUE)
 
-    async def add_chunks(self, chunks: Sequence[Chunk]) -> ArchivedCall | None:
-        """Adds chunks of one call; the call once all are there, whoever brought the others. Raises NotTheCall; then
-        it is to be removed, once its content is kept elsewhere.
+    async def add_chunks(self, chunks: Sequence[Chunk]) -> Head | None:
+        """Adds chunks of one call; the call's head once all are there, whoever brought the others. Raises NotTheCall; then
+        it is to be removed, once what was put together is kept elsewhere.
 
         They are blocks of the archive's own blob: adding one again changes nothing, their order does not matter, and the
         blob is not seen before it is whole (https://learn.microsoft.com/rest/api/storageservices/put-block-list).
         """
         first = chunks[0]
-        blob = self._container.get_blob_client(archive.blob_name(first.call_id))
+        blob = self._blob(first.call_id)
         async with asyncio.TaskGroup() as group:
             for chunk in chunks:
                 group.create_task(_stage(blob, chunk))
@@ -104,58 +109,78 @@ class Archive:
         wanted = [_block_id(first, index) for index in range(first.count)]
         if not there.issuperset(wanted):
             return None
-        await blob.commit_block_list([BlobBlock(each) for each in wanted], content_settings=_OPAQUE)
-        content = await (await blob.download_blob()).readall()
-        if hashlib.sha256(content).hexdigest() != first.sha256:
-            raise NotTheCall(f"the {first.count} chunks of call {first.call_id} are not what was sent", content)
+        whole = await blob.commit_block_list([BlobBlock(each) for each in wanted], content_settings=_OPAQUE)
+        etag, reading = str(whole["etag"]), archive.Reading()
         try:
-            return archive.decode(content)
+            async for piece in _pieces(blob, etag):
+                reading.feed(piece)
+        except ResourceModifiedError:
+            return None  # another finished it as well: the last who did tells of it, and still has the message to do so
+        if reading.sha256 != first.sha256:
+            raise NotTheCall(f"the {first.count} chunks of call {first.call_id} are not what was sent", etag)
+        try:
+            return reading.end()
         except ValueError as error:
-            raise NotTheCall(
-                f"the {first.count} chunks of call {first.call_id} are no call: {error}", content
-            ) from error
+            raise NotTheCall(f"the {first.count} chunks of call {first.call_id} are no call: {error}", etag) from error
+
+    async def chunks(self, call_id: str, etag: str) -> AsyncIterator[Chunk | bytes]:
+        """What that version of a blob was put together from, one after another: chunks, or pieces of an upload. Ends where
+        it is put anew."""
+        blob = self._blob(call_id)
+        blocks, _ = await blob.get_block_list("committed")
+        start = 0
+        for block in blocks:
+            try:
+                data, _ = await _range(blob, start, block.size, etag)
+            except ResourceModifiedError:
+                return
+            yield _chunk_of(call_id, block.id, data)
+            start += block.size
 
     async def unfinished(self, day: date) -> AsyncIterator[str]:
         """Calls that were opened on that UTC day and of which only blocks are there."""
         listing = self._container.list_blobs(name_starts_with=f"{day:%Y/%m/%d}/", include=["uncommittedblobs"])
         async for found in listing:
-            if not found.size:
+            if not found.size or _is_unfinished(found):
                 yield found.name.rpartition("/")[2]
 
-    async def take_unfinished(self, call_id: str) -> Sequence[Chunk | bytes]:
+    async def take_unfinished(self, call_id: str) -> AsyncIterator[Chunk | bytes]:
         """What there is of a call that never became whole: its chunks, or pieces of its upload. Nothing where it did.
 
         Call `let_go` once that is kept elsewhere. Blocks can only be read as a blob, so they become one, unless there is one.
         """
-        blob = self._container.get_blob_client(archive.blob_name(call_id))
-        _, blocks = await blob.get_block_list("uncommitted")
-        ids = [BlobBlock(block.id) for block in blocks]
+        blob = self._blob(call_id)
+        committed, uncommitted = await blob.get_block_list("all")
+        unless: dict[str, Any] = {"match_condition": MatchConditions.IfMissing}
         try:
-            await blob.commit_block_list(ids, content_settings=_UNFINISHED, match_condition=MatchConditions.IfMissing)
-            download = await blob.download_blob()
+            if committed:  # by a run that did not come further
+                properties = await blob.get_blob_properties()
+                if not _is_unfinished(properties):
+                    return
+                unless = {"etag": properties.etag, "match_condition": MatchConditions.IfNotModified}
+            ids = [BlobBlock(block.id) for block in (*committed, *uncommitted)]
+            one = await blob.commit_block_list(ids, content_settings=_UNFINISHED, **unless)
+            async for each in self.chunks(call_id, str(one["etag"])):
+                yield each
         except (ResourceExistsError, ResourceModifiedError, ResourceNotFoundError):
-            return ()
-        content = await download.readall()
-        ends = list(accumulate(block.size for block in blocks))
-        pieces = [content[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-        return [_chunk_of(call_id, block.id, piece) for block, piece in zip(blocks, pieces, strict=True)]
+            return
 
     async def let_go(self, call_id: str) -> None:
         """Takes away what `take_unfinished` told, unless it has become whole meanwhile."""
-        blob = self._container.get_blob_client(archive.blob_name(call_id))
+        blob = self._blob(call_id)
         with contextlib.suppress(ResourceNotFoundError, ResourceModifiedError):
             properties = await blob.get_blob_properties()
-            if properties.content_settings.content_type == _UNFINISHED.content_type:
+            if _is_unfinished(properties):
                 await blob.delete_blob(etag=properties.etag, match_condition=MatchConditions.IfNotModified)
 
-    async def remove(self, call_id: str) -> None:
-        """Takes away what is no call. Does nothing where it is gone."""
-        with contextlib.suppress(ResourceNotFoundError):
-            await self._container.delete_blob(archive.blob_name(call_id))
+    async def remove(self, call_id: str, etag: str) -> None:
+        """Takes away what is no call. Does nothing where that is gone, or something else is there."""
+        with contextlib.suppress(ResourceNotFoundError, ResourceModifiedError):
+            await self._blob(call_id).delete_blob(etag=etag, match_condition=MatchConditions.IfNotModified)
 
     def writer(self, call_id: str) -> "ArchiveWriter":
         """Writes one call piece by piece, while it goes on."""
-        return ArchiveWriter(self._container.get_blob_client(archive.blob_name(call_id)))
+        return ArchiveWriter(self._blob(call_id))
 
     async def get(self, call_id: str) -> ArchivedCall | None:
         """The call, or None where it is not archived. Raises ValueError for an id that is none."""
@@ -165,10 +190,10 @@ class Archive:
     async def head(self, call_id: str) -> Head | None:
         """The call's record and digest, without its bodies, or None where it is not archived. Raises ValueError as `get` does."""
         try:
-            download = await self._container.download_blob(archive.blob_name(call_id), offset=0, length=_LONGEST_HEAD)
+            beginning, _ = await _range(self._blob(call_id), 0, archive.LONGEST_HEAD)
         except ResourceNotFoundError:
             return None
-        return archive.head_in(await download.readall())
+        return archive.head_in(beginning)
 
     async def content(self, call_id: str) -> bytes | None:
         """The object as it is, or None where there is none."""
@@ -177,6 +202,11 @@ class Archive:
         except ResourceNotFoundError:
             return None
         return await download.readall()
+
+    async def pieces(self, call_id: str) -> AsyncIterator[bytes]:
+        """The object as it is, piece by piece. Raises ResourceNotFoundError, and ResourceModifiedError where it is put anew."""
+        async for piece in _pieces(self._blob(call_id)):
+            yield piece
 
     async def call_ids(self, day: date) -> AsyncIterator[str]:
         """What is archived of the calls that were opened on that UTC day. What is no call's name is told as it stands."""
@@ -191,6 +221,36 @@ class Archive:
 
     async def close(self) -> None:
         await self._container.close()
+
+    def _blob(self, call_id: str) -> BlobClient:
+        return self._container.get_blob_client(archive.blob_name(call_id))
+
+
+def _is_unfinished(blob: BlobProperties) -> bool:
+    return blob.content_settings.content_type == _UNFINISHED.content_type
+
+
+async def _pieces(blob: BlobClient, etag: str | None = None) -> AsyncIterator[bytes]:
+    """All of a blob, of that version or of the one that its first piece is of."""
+    start = 0
+    while True:
+        piece, etag = await _range(blob, start, _PIECE_BYTES, etag)
+        yield piece
+        start += len(piece)
+        if len(piece) < _PIECE_BYTES:
+            return
+
+
+async def _range(blob: BlobClient, start: int, length: int, etag: str | None = None) -> tuple[bytes, str | None]:
+    """A part of a blob, which ends where that does, and the blob's version. Raises ResourceModifiedError where it is another."""
+    of_version: dict[str, Any] = {"etag": etag, "match_condition": MatchConditions.IfNotModified} if etag else {}
+    try:
+        download = await blob.download_blob(offset=start, length=length, **of_version)
+    except HttpResponseError as error:
+        if error.status_code != _BEHIND_THE_END:
+            raise
+        return b"", etag
+    return await download.readall(), download.properties.etag
 
 
 async def _stage(blob: BlobClient, chunk: Chunk) -> None:

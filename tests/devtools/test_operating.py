@@ -40,7 +40,7 @@ async def test_verify_tells_what_is_wrong_and_fails(storage: Storage, capsys: py
     assert await run("verify", "--json", *NOON) == 0
     report: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert (report["calls"], report["findings"], len(report["chains"])) == (5, [], 2)
-    await storage.archive.remove(call_id(2))
+    await storage.archive.remove(call_id(2), "*")
     assert await run("verify", *NOON) == 1
     printed = capsys.readouterr()
     assert f"missing  archive  2026-11-21  team-blue  {call_id(2)}" in printed.out

@@ -30,7 +30,7 @@ async def test_chunks_without_their_siblings_are_quarantined_each_as_it_came(sto
     assert await sweep(storage.archive, storage.quarantine, now=NEXT_DAY) == 1
     quarantined = await storage.quarantined()
     assert sorted(map(decode, quarantined), key=lambda event: event.index) == list(CHUNKS[1:])  # type: ignore[union-attr]
-    assert set(quarantined.values()) == {f"{len(CHUNKS) - 1} of {len(CHUNKS)} chunks of call {call_id(7)} came"}
+    assert set(quarantined.values()) == {f"the other chunks of call {call_id(7)} never came: there are {len(CHUNKS)}"}
     assert await storage.archive.content(call_id(7)) is None
     assert await sweep(storage.archive, storage.quarantine, now=NEXT_DAY) == 0
 
@@ -46,11 +46,27 @@ async def test_what_is_young_or_whole_is_left_alone(storage: Storage, days: int)
 
 async def test_a_call_that_becomes_whole_while_it_is_swept_stays(storage: Storage) -> None:
     await storage.archive.add_chunks(CHUNKS[1:])
-    assert len(await storage.archive.take_unfinished(call_id(7))) == len(CHUNKS) - 1
-    assert await storage.archive.add_chunks(CHUNKS[:1]) == LARGE
+    assert await taken(storage, 7) == len(CHUNKS) - 1
+    assert await storage.archive.add_chunks(CHUNKS[:1])
     await storage.archive.let_go(call_id(7))
     assert await storage.archive.get(call_id(7)) == LARGE
-    assert await storage.archive.take_unfinished(call_id(7)) == ()
+    assert await taken(storage, 7) == 0
+
+
+async def taken(storage: Storage, number: int) -> int:
+    """How many pieces there are of a call that is not whole."""
+    return len([piece async for piece in storage.archive.take_unfinished(call_id(number))])
+
+
+async def test_a_sweep_that_died_is_made_again_with_what_came_since(storage: Storage) -> None:
+    """Guards that content does not lie in the archive for ever, as no call and in no quarantine."""
+    await storage.archive.add_chunks(CHUNKS[1:3])
+    assert await taken(storage, 7) == 2
+    await storage.archive.add_chunks(CHUNKS[3:4])
+    assert await sweep(storage.archive, storage.quarantine, now=NEXT_DAY) == 1
+    kept = [decode(line) for line in await storage.quarantined()]
+    assert sorted(kept, key=lambda event: event.index) == list(CHUNKS[1:4])  # type: ignore[union-attr]
+    assert await sweep(storage.archive, storage.quarantine, now=NEXT_DAY) == 0
 
 
 async def test_an_upload_that_broke_off_is_quarantined_too(storage: Storage) -> None:
@@ -58,7 +74,10 @@ async def test_an_upload_that_broke_off_is_quarantined_too(storage: Storage) -> 
     await writer.add(b"one, ")
     await writer.add(b"two")
     assert await sweep(storage.archive, storage.quarantine, now=NEXT_DAY) == 1
-    assert await storage.quarantined() == {b"one, two": f"an upload of call {call_id(3)} that broke off"}
+    assert await storage.quarantined() == {
+        piece: f"piece {number} of an upload of call {call_id(3)} that broke off"
+        for number, piece in enumerate((b"one, ", b"two"), 1)
+    }
 
 
 async def test_a_late_chunk_and_the_quarantine_replayed_make_the_call(storage: Storage) -> None:

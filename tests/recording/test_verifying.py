@@ -86,7 +86,7 @@ TAMPERING: dict[str, tuple[Callable[[Storage], Awaitable[object]], list[tuple[Ki
         [(Kind.ALTERED, "archive", call_id(2))],
     ),
     "an object is deleted": (
-        lambda storage: storage.archive.remove(call_id(2)),
+        lambda storage: storage.archive.remove(call_id(2), "*"),
         [(Kind.MISSING, "archive", call_id(2))],
     ),
     "an object is added": (
@@ -103,7 +103,7 @@ TAMPERING: dict[str, tuple[Callable[[Storage], Awaitable[object]], list[tuple[Ki
     ),
     "the ledger has another digest, and the archive too": (
         lambda storage: asyncio.gather(
-            storage.ledger.set_digest(call_id(2), "ab" * 32), storage.archive.remove(call_id(2))
+            storage.ledger.set_digest(call_id(2), "ab" * 32), storage.archive.remove(call_id(2), "*")
         ),
         [(Kind.ALTERED, "ledger", call_id(2)), (Kind.MISSING, "archive", call_id(2))],
     ),

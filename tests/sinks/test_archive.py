@@ -5,9 +5,10 @@ import hashlib
 
 import msgspec
 import pytest
-from azure.core.exceptions import AzureError
+from azure.core.exceptions import AzureError, ResourceModifiedError
 
-from shared.core.recording.archive import ArchivedCall, Extent, encode, head_of
+from shared import sinks
+from shared.core.recording.archive import ArchivedCall, Extent, encode, head_in, head_of
 from shared.core.recording.events import Body, Chunk, Closed, split
 from shared.sinks.archive import NotTheCall
 from shared.storage.blob_wire import LARGEST, BlobPutter
@@ -58,6 +59,7 @@ def chunks_of(call: ArchivedCall, pieces: int = 5) -> list[Chunk]:
 
 CALL = archived(request=b"\xff\x00" * 400, response=bytes(range(256)) * 4)
 ALL = chunks_of(CALL)
+HEAD = head_in(encode(CALL))
 
 DELIVERIES: dict[str, list[list[Chunk]]] = {
     "at once": [ALL],
@@ -78,7 +80,7 @@ async def test_chunks_make_a_call_whatever_their_order_and_over_any_number_of_in
     for delivery in deliveries[:-1]:
         assert await storage.archive.add_chunks(delivery) is None
         assert await storage.archive.get(call_id()) is None
-    assert await storage.archive.add_chunks(deliveries[-1]) == CALL
+    assert await storage.archive.add_chunks(deliveries[-1]) == HEAD
     assert await storage.archive.get(call_id()) == CALL
 
 
@@ -86,27 +88,30 @@ async def test_chunks_make_a_call_whatever_their_order_and_over_any_number_of_in
 async def test_a_chunk_that_comes_again_after_the_call_is_whole_finds_it_whole(storage: Storage, index: int) -> None:
     """Guards that a recorder that died before it told the other sinks tells them when the message comes again."""
     await storage.archive.add_chunks(ALL)
-    assert await storage.archive.add_chunks([ALL[index]]) == CALL
+    assert await storage.archive.add_chunks([ALL[index]]) == HEAD
     assert await storage.archive.get(call_id()) == CALL
 
 
 async def test_two_recorders_may_finish_a_call_at_once(storage: Storage) -> None:
     await storage.archive.add_chunks(ALL[1:])
     finished = await asyncio.gather(*(storage.archive.add_chunks(ALL[:1]) for _ in range(4)))
-    assert finished == [CALL] * 4
+    assert HEAD in finished, "the last one tells of it"
+    assert all(head in (HEAD, None) for head in finished)
     half = archived(2, request=b"r" * 1000)
     pieces = chunks_of(half, 4)
     raced = await asyncio.gather(*(storage.archive.add_chunks(some) for some in (pieces[:2], pieces[2:])))
-    assert half in raced
+    assert head_in(encode(half)) in raced
     assert {await storage.archive.get(call_id(number)) == call for number, call in ((0, CALL), (2, half))} == {True}
 
 
 async def test_the_chunks_of_two_accounts_of_a_call_do_not_mix(storage: Storage) -> None:
     """A call can be closed twice, with other words: the account that is whole last is kept, and is of one piece."""
-    other = chunks_of(archived(request=b"other" * 200, response=b"s"))
+    call = archived(request=b"other" * 200, response=b"s")
+    other = chunks_of(call)
     assert await storage.archive.add_chunks([*other[:2], *other[3:]]) is None
-    assert await storage.archive.add_chunks(ALL) == CALL
-    assert await storage.archive.add_chunks(other) == archived(request=b"other" * 200, response=b"s")
+    assert await storage.archive.add_chunks(ALL) == HEAD
+    assert await storage.archive.add_chunks(other) == head_in(encode(call))
+    assert await storage.archive.get(call_id()) == call
 
 
 FORGED = {
@@ -129,10 +134,19 @@ async def test_chunks_that_do_not_make_what_was_sent_are_told_of_with_all_that_t
         await storage.archive.add_chunks([chunk])
     with pytest.raises(NotTheCall, match=reason) as caught:
         await storage.archive.add_chunks(chunks[-1:])
-    assert caught.value.content == b"".join(chunk.data for chunk in chunks)
-    await storage.archive.remove(call_id())
-    await storage.archive.remove(call_id())
+    assert [each async for each in storage.archive.chunks(call_id(), caught.value.etag)] == chunks
+    for _ in range(2):
+        await storage.archive.remove(call_id(), caught.value.etag)
     assert await storage.archive.get(call_id()) is None
+
+
+async def test_what_was_put_over_a_wrong_call_is_not_taken_away_with_it(storage: Storage) -> None:
+    with pytest.raises(NotTheCall) as caught:
+        await storage.archive.add_chunks([Chunk(call_id=call_id(), index=0, count=1, sha256="ab" * 32, data=b"x")])
+    await storage.archive.put(CALL)
+    assert [each async for each in storage.archive.chunks(call_id(), caught.value.etag)] == []
+    await storage.archive.remove(call_id(), caught.value.etag)
+    assert await storage.archive.get(call_id()) == CALL
 
 
 async def test_an_upload_that_broke_off_leaves_room_for_chunks(storage: Storage) -> None:
@@ -140,7 +154,7 @@ async def test_an_upload_that_broke_off_leaves_room_for_chunks(storage: Storage)
     writer = storage.archive.writer(call_id())
     await writer.add(b"what came before it broke off")
     assert await storage.archive.add_chunks(ALL[:2]) is None
-    assert await storage.archive.add_chunks(ALL[2:]) == CALL
+    assert await storage.archive.add_chunks(ALL[2:]) == HEAD
 
 
 async def test_an_upload_is_a_call_once_it_is_finished(storage: Storage) -> None:
@@ -160,6 +174,29 @@ async def test_an_object_of_any_size_comes_back_to_the_byte(storage: Storage, si
     for content in (bytes(size), b"\xff" * size):
         await storage.archive.put_content(call_id(), content)
         assert await storage.archive.content(call_id()) == content
+
+
+@pytest.mark.parametrize("size", [0, 1, 999, 1000, 2001])
+async def test_an_object_of_any_size_can_be_read_piece_by_piece(
+    storage: Storage, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sinks.archive, "_PIECE_BYTES", 1000)
+    await storage.archive.put_content(call_id(), b"x" * size)
+    pieces = [piece async for piece in storage.archive.pieces(call_id())]
+    assert b"".join(pieces) == b"x" * size
+    assert max(map(len, pieces)) <= 1000
+
+
+async def test_what_is_put_anew_while_it_is_read_is_not_told_as_one(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sinks.archive, "_PIECE_BYTES", 1000)
+    await storage.archive.put_content(call_id(), b"x" * 1001)
+    pieces = storage.archive.pieces(call_id())
+    await anext(pieces)
+    await storage.archive.put_content(call_id(), b"y" * 1001)
+    with pytest.raises(ResourceModifiedError):
+        await anext(pieces)
 
 
 async def test_what_the_short_way_does_not_manage_is_put_the_sdks_way(

@@ -9,6 +9,7 @@ digests of what was sent. They are the same where all was kept as it was sent.
 """
 
 import hashlib
+from contextlib import suppress
 from datetime import datetime
 
 import msgspec
@@ -17,6 +18,9 @@ from shared.core.call_ids import opened_at
 from shared.core.call_record import CallRecord
 
 VERSION = 1
+
+LONGEST_HEAD = 1024 * 1024
+"""Bytes. More than a record has: what clients and upstreams say in it is cut to lengths."""
 
 
 class ArchivedCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,18 +106,52 @@ def head_in(beginning: bytes) -> Head:
     return Head(_header_of(line), hashlib.sha256(line).hexdigest())
 
 
-def is_intact(content: bytes) -> bool:
-    """Whether the bodies are those that the head speaks of."""
-    line, _, bodies = content.partition(b"\n")
-    try:
-        header = _header_of(line)
-    except ValueError:
-        return False
-    request, response = bodies[: header.request_bytes], bodies[header.request_bytes :]
-    digests = (header.request_sha256, header.response_sha256)
-    return len(response) == header.response_bytes and all(
-        digest in (None, Extent.of(body).sha256) for digest, body in zip(digests, (request, response), strict=True)
-    )
+class Reading:
+    """An archive object while it is read, piece by piece. Holds its head, and of its bodies no more than their digests."""
+
+    def __init__(self) -> None:
+        self._object, self._request, self._response = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
+        self._beginning = b""
+        self._head: Head | None = None
+        self._bytes = 0
+        """Of the bodies."""
+
+    def feed(self, piece: bytes) -> None:
+        """Takes the next piece."""
+        self._object.update(piece)
+        if self._head is None and len(self._beginning) < LONGEST_HEAD:
+            self._beginning += piece
+            if b"\n" not in self._beginning:
+                return
+            with suppress(ValueError):  # `end` tells of it
+                self._head = head_in(self._beginning)
+            piece = self._beginning.partition(b"\n")[2]
+        if self._head is None:
+            return
+        left = max(0, self._head.header.request_bytes - self._bytes)
+        view = memoryview(piece)
+        self._request.update(view[:left])
+        self._response.update(view[left:])
+        self._bytes += len(piece)
+
+    @property
+    def sha256(self) -> str:
+        """Of all that was read, in hex."""
+        return self._object.hexdigest()
+
+    def end(self) -> Head:
+        """The head of what was read. Raises ValueError where the bodies are not those that it speaks of."""
+        head = self._head or head_in(self._beginning)
+        header = head.header
+        if self._bytes != header.request_bytes + header.response_bytes:
+            raise ValueError(
+                f"{self._bytes} bytes of bodies, {header.request_bytes} + {header.response_bytes} promised"
+            )
+        promised = (header.request_sha256, header.response_sha256)
+        for digest, body in zip(promised, (self._request, self._response), strict=True):
+            if digest not in (None, body.hexdigest()):
+                raise ValueError("a body is not the one that was kept")
+        return head
 
 
 def _header_of(line: bytes) -> Header:

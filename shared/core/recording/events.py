@@ -116,13 +116,18 @@ def decode(line: bytes) -> Event:
 def split(call: ArchivedCall, limit: int) -> Sequence[Chunk]:
     """The call in as few chunks as fit into messages of `limit` bytes each."""
     content = archive.encode(call)
-    size = (limit - _CHUNK_OVERHEAD) * 3 // 4  # base64
+    size = chunk_bytes(limit)
     pieces = [content[start : start + size] for start in range(0, len(content), size)]
     digest = hashlib.sha256(content).hexdigest()
     return [
         Chunk(call_id=call.record.call_id, index=index, count=len(pieces), sha256=digest, data=piece)
         for index, piece in enumerate(pieces)
     ]
+
+
+def chunk_bytes(limit: int) -> int:
+    """Of an archive object, in a message of at most `limit` bytes: the rest is the event's, and base64's."""
+    return (limit - _CHUNK_OVERHEAD) * 3 // 4
 
 
 def pack(events: Iterable[bytes], limit: int) -> Sequence[bytes]:

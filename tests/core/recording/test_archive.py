@@ -1,5 +1,6 @@
 """The archived form of a call."""
 
+import hashlib
 from pathlib import Path
 
 import msgspec
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.core.call_record import Outcome
-from shared.core.recording.archive import ArchivedCall, blob_name, decode, encode
+from shared.core.recording.archive import LONGEST_HEAD, ArchivedCall, Reading, blob_name, decode, encode, head_in
 from tests.examples import archived, call_id, closed_record
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "call.archive"
@@ -41,6 +42,43 @@ def test_an_archive_that_is_cut_anywhere_is_not_taken_for_a_call() -> None:
             decode(content[:length])
     with pytest.raises(ValueError, match="promised"):
         decode(content + b"x")
+
+
+def read_in_pieces(content: bytes, size: int) -> Reading:
+    reading = Reading()
+    for start in range(0, len(content), size):
+        reading.feed(content[start : start + size])
+    return reading
+
+
+@given(st.binary(), st.binary(), st.integers(1, 5000))
+def test_an_object_that_is_read_in_pieces_is_checked_as_a_whole(request: bytes, response: bytes, size: int) -> None:
+    content = encode(archived(request=request, response=response))
+    reading = read_in_pieces(content, size)
+    assert reading.end() == head_in(content)
+    assert reading.sha256 == hashlib.sha256(content).hexdigest()
+
+
+WHOLE = encode(archived(request=b"request", response=b"response"))
+NO_CALLS = {
+    "cut": WHOLE[:-1],
+    "longer": WHOLE + b"x",
+    "another request": WHOLE.replace(b"\nrequest", b"\nrequesT"),
+    "another response": WHOLE.replace(b"responsE", b"response")[:-1] + b"E",
+    "no head": b"{broken\n" + WHOLE,
+    "no line": b"x" * (LONGEST_HEAD + 10),
+    "a line that has no end": b"{" * 10,
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("content", NO_CALLS.values(), ids=NO_CALLS.keys())
+@pytest.mark.parametrize("size", [1000, 100_000])
+def test_what_is_no_call_is_not_taken_for_one_and_still_has_its_digest(content: bytes, size: int) -> None:
+    reading = read_in_pieces(content, size)
+    with pytest.raises(ValueError, match=r".+"):
+        reading.end()
+    assert reading.sha256 == hashlib.sha256(content).hexdigest()
 
 
 def test_a_form_of_a_later_version_is_not_guessed_at() -> None:
