@@ -22,7 +22,7 @@ from shared.core.configuration import OnDisconnect
 from shared.core.content_encoding import decoded
 from shared.core.errors import GatewayError, NotReady, UpstreamFailed
 from shared.core.headers import get
-from shared.core.money.prices import PriceSheet, Use
+from shared.core.money.prices import PriceSheet, Use, with_length
 from shared.core.money.pricing import charge
 from shared.core.recording.accounting import Ending, Served, close_record, tier_of
 from shared.core.recording.archive import ArchivedCall
@@ -247,7 +247,7 @@ def _money(exchange: Exchange, reading: Reading) -> Decimal | None:
         model_served=reading.model or "",
         deployment=target.deployment.name if target else "",
         region=(target.upstream.region or "") if target else "",
-        tier=tier_of(call, reading),
+        tier=with_length(tier_of(call, reading), reading.usage.input_tokens),
     )
     price = exchange.prices.price_of(use, call.opened_at.date())
     return None if price is None else charge(price, reading.usage, tier=use.tier)

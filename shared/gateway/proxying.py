@@ -34,10 +34,10 @@ from shared.core.errors import (
 )
 from shared.core.headers import for_client, get, with_limits, with_retry_after
 from shared.core.money import pricing
-from shared.core.money.prices import Price, PriceSheet, Use
+from shared.core.money.prices import Price, PriceSheet, Use, with_length
 from shared.core.recording import content_policy
 from shared.core.recording.accounting import Ending, Served, open_record, tier_of
-from shared.core.usage import Reading
+from shared.core.usage import Reading, TokenUsage
 from shared.gateway import stickiness
 from shared.gateway.answering import Answering, Exchange
 from shared.gateway.answers import JSON, Answer, refusal
@@ -219,7 +219,7 @@ class Gateway:
         tokens = (most.input_tokens or 0) + (most.output_tokens or 0)
         if limits.money_per_month is None:
             return _Most(tokens, Decimal(0))
-        price = _some_price(configuration.prices, call, pool)
+        price = _some_price(configuration.prices, call, pool, most)
         if price is None:
             raise PermissionDenied(
                 f"The model '{call.model}' has no price, so your budget cannot be kept.", code="model_not_priced"
@@ -296,9 +296,9 @@ class Gateway:
         return Answer(status=served.status, headers=headers, body=body)
 
 
-def _some_price(prices: PriceSheet, call: Call, pool: Pool) -> Price | None:
-    """A price of the model that was asked for, on any of the deployments that may serve it."""
-    tier = tier_of(call, Reading())
+def _some_price(prices: PriceSheet, call: Call, pool: Pool, most: TokenUsage) -> Price | None:
+    """A price of the model that was asked for, on any of the deployments that may serve it, for as much as that."""
+    tier = with_length(tier_of(call, Reading()), most.input_tokens)
     uses = (
         Use(model=call.model, deployment=target.deployment.name, region=target.upstream.region or "", tier=tier)
         for target in pool.targets

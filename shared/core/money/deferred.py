@@ -15,7 +15,7 @@ import msgspec
 from shared.core.api.operations import CATALOGUE, Operation, UrlStyle
 from shared.core.call_ids import mint, opened_at
 from shared.core.call_record import CallRecord, Outcome, UsageSource
-from shared.core.money.prices import BATCH, STANDARD_TIERS
+from shared.core.money.prices import BATCH, STANDARD_TIERS, with_length
 from shared.core.usage import TokenUsage, parse_response
 
 _OPERATIONS = {operation.name: operation for operation in CATALOGUE}
@@ -111,13 +111,17 @@ def parse_batch(body: bytes) -> Batch:
     return _batch_decoder.decode(body)
 
 
+type _Served = tuple[str, str]
+"""The model, and the tier."""
+
+
 class BatchUsage:
-    """What the lines of a batch's output file add up to, by the model that served."""
+    """What the lines of a batch's output file add up to, by the model that served and the tier: long lines cost more."""
 
     def __init__(self, batch: Batch) -> None:
         self._parse = _operation_of(batch.endpoint).parse
-        self._models: dict[str, list[TokenUsage]] = {}
-        self._bytes: dict[str, int] = {}
+        self._lines: dict[_Served, list[TokenUsage]] = {}
+        self._bytes: dict[_Served, int] = {}
         self._is_whole = True
 
     def add(self, line: bytes) -> None:
@@ -133,29 +137,29 @@ class BatchUsage:
         if part.usage is None:
             self._is_whole = False
             return
-        model = part.model or ""
-        self._models.setdefault(model, []).append(part.usage)
-        self._bytes[model] = self._bytes.get(model, 0) + len(line)
+        served = part.model or "", with_length(BATCH, part.usage.input_tokens)
+        self._lines.setdefault(served, []).append(part.usage)
+        self._bytes[served] = self._bytes.get(served, 0) + len(line)
 
     def records(self, made: Deferred, batch: Batch) -> list[CallRecord]:
-        """A record for each model, in the hour in which the batch ended; one more where some lines did not tell."""
+        """A record for each model and tier, in the hour in which the batch ended; one more where some lines did not tell."""
         at = batch.ended_at or opened_at(made.call_id)
         untold = [] if self._is_whole else [unknown_record(made)]
         return untold + [
             msgspec.structs.replace(
-                _record(made, at, model),
+                _record(made, at, *served),
                 usage_source=UsageSource.PROVIDER,
                 usage=_sum(usages),
-                model_served=model or None,
-                response_bytes=self._bytes[model],
+                model_served=served[0] or None,
+                response_bytes=self._bytes[served],
             )
-            for model, usages in self._models.items()
+            for served, usages in self._lines.items()
         ]
 
 
 def unknown_record(made: Deferred) -> CallRecord:
     """The record of a batch that did not tell all that it used, or is gone before it did: unknown is not nothing."""
-    return msgspec.structs.replace(_record(made, opened_at(made.call_id), ""), usage_source=UsageSource.NONE)
+    return msgspec.structs.replace(_record(made, opened_at(made.call_id)), usage_source=UsageSource.NONE)
 
 
 class LateUsage(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,11 +177,12 @@ def late_usage(body: bytes) -> LateUsage | None:
     if not part.finish_reasons:
         return None
     source = UsageSource.NONE if part.usage is None else UsageSource.PROVIDER
+    tier = "" if part.tier is None or part.tier in STANDARD_TIERS else part.tier
     return LateUsage(
         usage_source=source,
         usage=part.usage or TokenUsage(),
         model_served=part.model,
-        tier=None if part.tier in STANDARD_TIERS else part.tier,
+        tier=with_length(tier, part.usage.input_tokens if part.usage else None) or None,
     )
 
 
@@ -193,8 +198,9 @@ def told_late(record: CallRecord, late: LateUsage, at: datetime) -> CallRecord:
     )
 
 
-def _record(made: Deferred, at: datetime, model: str) -> CallRecord:
-    digest = hashlib.sha256(f"{made.object_id}\n{model}".encode()).digest()
+def _record(made: Deferred, at: datetime, model: str = "", tier: str = BATCH) -> CallRecord:
+    named = (made.object_id, model) if tier == BATCH else (made.object_id, model, tier)
+    digest = hashlib.sha256("\n".join(named).encode()).digest()
     return CallRecord(
         call_id=mint(at, digest[:10]),
         client_id=made.client_id,
@@ -215,7 +221,7 @@ def _record(made: Deferred, at: datetime, model: str) -> CallRecord:
         deployment=made.deployment,
         upstream=made.upstream,
         region=made.region,
-        tier=BATCH,
+        tier=tier,
     )
 
 

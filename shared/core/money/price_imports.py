@@ -15,7 +15,7 @@ from decimal import Decimal
 
 import msgspec
 
-from shared.core.money.prices import BATCH, Price
+from shared.core.money.prices import BATCH, LONG_ABOVE, Price, with_length
 
 _MILLION = Decimal(1_000_000)
 _SIZE = re.compile(r"\d+-x-\d+")
@@ -79,6 +79,9 @@ def _ai_hub(rows: list[_AiHubRow], since: date) -> ImportedPrices:
     prices, left_out = [], [f"{row.model}: not active" for row in rows if not row.is_active]
     for row in active:
         region = "" if row.region.upper() == "ALL" else row.region
+        if row.method == "percentage" and not row.deployment:
+            left_out.append(f"{row.model}: a share of provisioned throughput, without the `deploymentName` whose it is")
+            continue
         if row.method == "percentage":
             month = Price(deployment=row.deployment, provisioned_month=row.base, currency=row.currency, since=since)
             prices.append(month)
@@ -113,7 +116,9 @@ _PER_TOKEN = {
     "image_output": "output_cost_per_image_token",
     "characters": "input_cost_per_character",
 }
-_TIERS = {"": "", BATCH: "_batches", "flex": "_flex", "priority": "_priority"}
+_STEP = f"_above_{LONG_ABOVE // 1000}k_tokens"
+_STANDARD = {"": "", BATCH: "_batches", "flex": "_flex", "priority": "_priority"}
+_TIERS = _STANDARD | {with_length(tier, LONG_ABOVE + 1): _STEP + suffix for tier, suffix in _STANDARD.items()}
 
 
 def _litellm(models: Mapping[str, Mapping[str, msgspec.Raw]], since: date, provider: str) -> ImportedPrices:
@@ -126,6 +131,8 @@ def _litellm(models: Mapping[str, Mapping[str, msgspec.Raw]], since: date, provi
         prices += found
         if not found:
             left_out.append(f"{name}: no price that has a counterpart")
+        elif any("_above_" in field and _STEP not in field for field in fields):
+            left_out.append(f"{name}: what it costs above a step that is not of {LONG_ABOVE} tokens")
     return ImportedPrices(tuple(prices), tuple(left_out))
 
 

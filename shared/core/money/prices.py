@@ -5,9 +5,10 @@ Rule: a price that is not written is unknown, which is not nothing. What is free
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
+from functools import partial
 
 import msgspec
 
@@ -18,6 +19,10 @@ SEPARATE_TIERS = frozenset({"flex", "priority"})
 BATCH = "batch"
 SPILLOVER = "spillover"
 """Served beside the deployment of provisioned throughput that was asked, and so charged by token."""
+LONG = "long"
+"""What a tier ends with where the call's input was long: the whole of such a call costs more, on the models that have a step."""
+LONG_ABOVE = 272_000
+"""Tokens of input of one call: OpenAI's step (https://developers.openai.com/api/docs/pricing)."""
 
 _SNAPSHOT = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{4})$")
 _NOT_IN_REGIONS = str.maketrans("", "", " -_")
@@ -35,7 +40,7 @@ class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """The region that it holds for, such as `swedencentral`; default: all."""
     tier: str = ""
     """What else it holds for: `batch`, `flex`, `priority` or `spillover`; of images quality and size, `hd/1024x1024`. Default:
-    any but `flex` and `priority`."""
+    any but `flex` and `priority`. With `long`, or `flex/long`: of calls of more than 272,000 tokens of input only."""
     currency: str = ""
     """Default: the configuration's. A price in another currency is not used."""
     since: date = date.min
@@ -129,11 +134,12 @@ class PriceSheet(msgspec.Struct, frozen=True, kw_only=True):
     def price_of(self, use: Use, on: date) -> Price | None:
         """The price in force on a day. The model that served goes before the one that was asked, a snapshot's own name before
         the model's, a configured price before a shipped one, and a narrower one before a wider one."""
+        tiers = _tiers(use.tier)
         for by_model in self.sheets:
             for name in _names(use):
-                fitting = [price for price in by_model.get(name, ()) if _fits(price, use, on)]
+                fitting = [price for price in by_model.get(name, ()) if _fits(price, use, tiers, on)]
                 if fitting:
-                    return max(fitting, key=_narrowness)
+                    return max(fitting, key=partial(_narrowness, tiers))
         return None
 
     def provisioned(self, on: date) -> Mapping[str, Price]:
@@ -161,6 +167,32 @@ def undated(model: str) -> str:
     return _SNAPSHOT.sub("", model)
 
 
+def with_length(tier: str, input_tokens: int | None) -> str:
+    """The tier of a call that had so many tokens of input."""
+    if (input_tokens or 0) <= LONG_ABOVE:
+        return tier
+    return f"{tier}/{LONG}" if tier else LONG
+
+
+def without_length(tier: str) -> str:
+    """The tier without what it says of the input's length."""
+    return "" if tier == LONG else tier.removesuffix(f"/{LONG}")
+
+
+def is_batch(tier: str) -> bool:
+    """Whether it is a batch's, however long its calls were."""
+    return without_length(tier) == BATCH
+
+
+def _tiers(tier: str) -> tuple[str, ...]:
+    """The tiers whose prices hold for one, the narrowest first."""
+    plain = without_length(tier)
+    long = () if tier == plain else (tier,)
+    if plain in SEPARATE_TIERS:
+        return (*long, plain)
+    return (*long, *(LONG for _ in long), plain, "")
+
+
 def _by_model(prices: Iterable[Price]) -> _ByModel:
     found: dict[str, tuple[Price, ...]] = {}
     for price in prices:
@@ -173,18 +205,18 @@ def _names(use: Use) -> Iterable[str]:
     return dict.fromkeys(("", *names))
 
 
-def _fits(price: Price, use: Use, on: date) -> bool:
+def _fits(price: Price, use: Use, tiers: Sequence[str], on: date) -> bool:
     return (
         price.since <= on
         and price.provisioned_month is None
         and price.deployment in ("", use.deployment)
         and (not price.region or _plain(price.region) == _plain(use.region))
-        and (price.tier == use.tier or (not price.tier and use.tier not in SEPARATE_TIERS))
+        and price.tier in tiers
     )
 
 
-def _narrowness(price: Price) -> tuple[bool, bool, bool, date]:
-    return bool(price.deployment), bool(price.region), bool(price.tier), price.since
+def _narrowness(tiers: Sequence[str], price: Price) -> tuple[bool, bool, int, date]:
+    return bool(price.deployment), bool(price.region), -tiers.index(price.tier), price.since
 
 
 def _plain(region: str) -> str:

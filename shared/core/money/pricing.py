@@ -13,7 +13,7 @@ from itertools import groupby
 from msgspec.structs import replace
 
 from shared.core.money.ledger import TOKEN_CLASSES, UsageHour, UsageKey
-from shared.core.money.prices import BATCH, SPILLOVER, Price, PriceSheet, Use
+from shared.core.money.prices import SPILLOVER, Price, PriceSheet, Use, is_batch, without_length
 from shared.core.usage import TokenUsage
 
 _MILLIONTH = -6
@@ -48,7 +48,7 @@ def charge(price: Price, usage: TokenUsage, *, calls: int = 1, tier: str = "") -
     if not is_by_token and not others and price.call is None and _is_something(usage):
         return None
     total = sum((part for part in (*parts, *others) if part is not None), _NOTHING) + calls * (price.call or 0)
-    if tier == BATCH and price.tier != BATCH:
+    if is_batch(tier) and not is_batch(price.tier):
         total *= 1 - (price.batch_discount or 0)
     return total
 
@@ -72,11 +72,11 @@ def rated(sheet: PriceSheet, hour: str, rows: Iterable[UsageHour]) -> list[Usage
     provisioned = sheet.provisioned(on)
     if not provisioned:
         return priced
-    shared = [row for row in priced if row.key.deployment in provisioned and row.key.tier != SPILLOVER]
+    shared = [row for row in priced if row.key.deployment in provisioned and not _is_spilled_over(row)]
     idle = provisioned.keys() - {row.key.deployment for row in shared}
     return sorted(
         (
-            *(row for row in priced if row.key.deployment not in provisioned or row.key.tier == SPILLOVER),
+            *(row for row in priced if row.key.deployment not in provisioned or _is_spilled_over(row)),
             *_shared_out(shared, provisioned, on),
             *(_idle(hour, provisioned[deployment], on, sheet.version, priced) for deployment in idle),
         ),
@@ -107,6 +107,10 @@ def _priced(sheet: PriceSheet, on: date, row: UsageHour) -> UsageHour:
 def _not_covered(price: Price, row: UsageHour) -> int:
     """The calls whose only measure the price says nothing of, beside others that it holds for: speech by its characters."""
     return 0 if price.characters is not None or price.call is not None or not row.characters else row.counted
+
+
+def _is_spilled_over(row: UsageHour) -> bool:
+    return without_length(row.key.tier) == SPILLOVER
 
 
 def _shared_out(rows: Sequence[UsageHour], provisioned: Mapping[str, Price], on: date) -> Iterable[UsageHour]:

@@ -17,7 +17,7 @@ from shared.core.calls import Call
 from shared.core.configuration import Target
 from shared.core.headers import Headers, for_record, get, is_spilled_over
 from shared.core.json_text import NOT_READABLE
-from shared.core.money.prices import BATCH, SPILLOVER, STANDARD_TIERS
+from shared.core.money.prices import BATCH, SPILLOVER, STANDARD_TIERS, with_length, without_length
 from shared.core.usage import Reading, TokenUsage
 
 _LONGEST_TEXT = 256
@@ -83,6 +83,7 @@ def close_record(call: Call, record: CallRecord, ending: Ending) -> CallRecord:
     served, target, reading = ending.served, ending.served.target, ending.reading
     headers = for_record(served.headers)
     usage, source = _usage(call, ending)
+    tier = SPILLOVER if is_spilled_over(headers) else tier_of(call, reading)
     if call.upload:
         record = msgspec.structs.replace(record, request_sha256=call.upload.sha256)
     return msgspec.structs.replace(
@@ -97,7 +98,7 @@ def close_record(call: Call, record: CallRecord, ending: Ending) -> CallRecord:
         upstream=target.upstream.name if target else None,
         region=_cut(get(served.headers, "x-ms-region") or target.upstream.region) if target else None,
         model_served=_cut(reading.model),
-        tier=SPILLOVER if is_spilled_over(headers) else _cut(tier_of(call, reading)),
+        tier=_cut(with_length(tier, usage.input_tokens if usage else None)),
         response_id=_cut(reading.response_id),
         finish_reasons=tuple(reason[:_LONGEST_WORD] for reason in reading.finish_reasons[:_MOST_REASONS]),
         content_filter=tuple(filtered[:_LONGEST_WORD] for filtered in reading.content_filter[:_MOST_REASONS]),
@@ -118,6 +119,7 @@ def tier_of(call: Call, reading: Reading) -> str:
     """
     asked = call.route.operation.tier_fields
     told = reading.tier or "/".join(filter(None, (_asked(call, name) or default for name, default in asked.items())))
+    told = without_length(told)
     return "" if told in STANDARD_TIERS or told in (BATCH, SPILLOVER) else told
 
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 import msgspec
 
 from shared.core.money.ledger import UsageHour
-from shared.core.money.prices import BATCH, Price, PriceSheet, Use
+from shared.core.money.prices import Price, PriceSheet, Use, is_batch
 from shared.core.reports.usage_report import beginning_of
 
 _MILLION = Decimal(1_000_000)
@@ -115,7 +115,7 @@ def _tokens(price: Price | None, row: UsageHour, counter: str, classes: tuple[st
 def _charge(
     price: Price | None, row: UsageHour, measure: str, quantity: Decimal, unit: str, per: int, amount: Decimal | None
 ) -> Charge:
-    if price and amount is not None and row.key.tier == BATCH and price.tier != BATCH:
+    if price and amount is not None and is_batch(row.key.tier) and not is_batch(price.tier):
         amount *= 1 - (price.batch_discount or 0)
     charge = Charge(measure=measure, quantity=quantity, unit=unit, per=per, unit_price=amount, cost=_NOTHING)
     return msgspec.structs.replace(charge, cost=charge.list_cost)

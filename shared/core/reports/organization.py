@@ -18,7 +18,7 @@ import msgspec
 
 from shared.core.errors import BadRequest, NotFound
 from shared.core.money.ledger import UsageHour
-from shared.core.money.prices import PriceSheet
+from shared.core.money.prices import PriceSheet, is_batch, without_length
 from shared.core.parameters import Parameters
 from shared.core.reports.charges import Charge, charges_of
 from shared.core.reports.usage_report import Figures, UsageQuery, beginning_of
@@ -327,12 +327,13 @@ def _told(row: UsageHour, charge: Charge | None) -> dict[str, str | None]:
     """What a row, or a charge of it, says of the groups of this API; nothing of users and keys."""
     key = row.key
     model = key.model_served or key.model
-    _quality, _, size = key.tier.rpartition("/")
+    tier = without_length(key.tier)
+    _quality, _, size = tier.rpartition("/")
     return {
         "project_id": key.client_id,
         "model": model,
-        "batch": "true" if key.tier == "batch" else "false",
-        "service_tier": key.tier or "default",
+        "batch": "true" if is_batch(tier) else "false",
+        "service_tier": tier or "default",
         "size": size or None,
         "source": _SOURCES.get(key.operation),
         "line_item": f"{model}, {charge.measure}{'_tokens' if charge.unit == 'Tokens' else ''}" if charge else None,

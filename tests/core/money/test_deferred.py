@@ -104,6 +104,14 @@ def test_a_batch_is_a_ledger_line_for_each_model_in_the_hour_in_which_it_ended()
     assert len({first.call_id, second.call_id, unknown.call_id, made().call_id}) == 4
 
 
+def test_long_lines_of_a_batch_are_a_ledger_line_of_their_own() -> None:
+    """Guards that they are charged as long calls are, and not with the others' sum."""
+    short, long = entries(*(line(prompt_tokens=n) for n in (272_000, 272_001, 200_000, 300_000)))
+    assert (short.tier, short.input_tokens) == ("batch", 472_000)
+    assert (long.tier, long.input_tokens) == ("batch/long", 572_001)
+    assert short.call_id != long.call_id
+
+
 def test_what_failed_in_a_batch_is_no_unknown_usage() -> None:
     (entry,) = entries(line(prompt_tokens=10), line(status=429), b'{"response":null,"error":{"code":"batch_expired"}}')
     assert entry.input_tokens == 10
@@ -150,6 +158,9 @@ def test_a_background_response_tells_its_usage_once_it_has_ended() -> None:
         late = late_usage(json.dumps(told | {"service_tier": tier}).encode())
         assert late
         assert late.tier == kept, "what it costs depends on the tier that served it"
+    long = late_usage(json.dumps(told | {"usage": {"input_tokens": 300_000, "output_tokens": 4}}).encode())
+    assert long
+    assert long.tier == "long"
     told |= {"status": "failed", "usage": None}
     late = late_usage(json.dumps(told).encode())
     assert late

@@ -12,7 +12,16 @@ from msgspec.structs import replace
 from shared.core.configuration import parse
 from shared.core.document_problems import ConfigurationInvalid
 from shared.core.money.ledger import UsageHour, UsageKey
-from shared.core.money.prices import NO_PRICES, Price, PriceSheet, ShippedPrices, Use, sheet_of
+from shared.core.money.prices import (
+    NO_PRICES,
+    Price,
+    PriceSheet,
+    ShippedPrices,
+    Use,
+    sheet_of,
+    with_length,
+    without_length,
+)
 from shared.core.money.pricing import charge, most, rated
 from shared.core.usage import TokenUsage
 from shared.usage.shipped_prices import shipped_prices
@@ -195,7 +204,7 @@ def test_speech_that_tells_no_tokens_is_unpriced_beside_speech_that_does() -> No
         input_tokens=MILLION, output_tokens=MILLION, audio_output_tokens=MILLION,
     )  # fmt: skip
     rows = rated(sheet(shipped=shipped_prices()), "2026111512", [silent, both])
-    assert [(each.cost, each.unpriced_calls) for each in rows] == [(0, 1), (Decimal("14.5"), 2)]
+    assert [(each.cost, each.unpriced_calls) for each in rows] == [(0, 1), (Decimal("12.6"), 2)]
     [by_character] = rated(sheet(Price(model="gpt-4o-mini-tts", characters=Decimal(15))), "2026111512", [silent])
     assert (by_character.cost, by_character.unpriced_calls) == (Decimal("0.03"), 0)
 
@@ -254,6 +263,49 @@ def test_what_spilled_over_is_charged_by_token_beside_the_hour_of_provisioned_th
     assert (idle.key.client_id, idle.cost, spilled.cost) == ("", AN_HOUR, Decimal("2.5"))
 
 
+def test_the_shipped_sheet_charges_a_long_call_more_and_a_cut_price_from_its_day_on() -> None:
+    prices = sheet(shipped=shipped_prices())
+    usage = TokenUsage(input_tokens=MILLION, output_tokens=MILLION)
+    for tier, cost in (
+        ("", "17.5"),
+        ("long", "27.5"),
+        ("batch", "8.75"),
+        ("batch/long", "13.75"),
+        ("flex/long", "13.75"),
+    ):
+        price = found(prices, model="gpt-5.4-2026-03-05", tier=tier)
+        assert price
+        assert charge(price, usage, tier=tier) == Decimal(cost), tier
+    for day, cost in ((date(2026, 7, 29), 1), (date(2026, 7, 30), Decimal("0.2"))):
+        price = found(prices, day, model="gpt-5.6-luna")
+        assert price
+        assert price.input == cost
+
+
+def test_a_long_call_costs_what_is_priced_for_long_ones_else_what_others_do() -> None:
+    """Guards that a step of the price is not passed over, and that what has no step is priced as ever."""
+    long, batch = replace(NEW, tier="long"), replace(NEW, tier="batch")
+    flex, flex_long = replace(NEW, tier="flex"), replace(NEW, tier="flex/long")
+    assert found(sheet(NEW, long), tier="long") is long
+    assert found(sheet(NEW, long)) is NEW
+    assert found(sheet(NEW), tier="long") is NEW
+    assert found(sheet(NEW, long, batch), tier="batch/long") is long
+    assert found(sheet(NEW, long, flex, flex_long), tier="flex/long") is flex_long
+    assert found(sheet(NEW, long, flex), tier="flex/long") is flex
+    assert found(sheet(NEW, long), tier="flex/long") is None, "nothing else holds for flex"
+    half = replace(long, batch_discount=Decimal("0.5"))
+    assert charge(half, TokenUsage(input_tokens=MILLION, output_tokens=0), tier="batch/long") == Decimal("1.25")
+
+
+@pytest.mark.parametrize(
+    ("tier", "tokens", "whole"),
+    [("", 272_000, ""), ("", 272_001, "long"), ("flex", 300_000, "flex/long"), ("flex", None, "flex"), ("", None, "")],
+)
+def test_a_call_is_long_above_the_step(tier: str, tokens: int | None, whole: str) -> None:
+    assert with_length(tier, tokens) == whole
+    assert without_length(whole) == tier
+
+
 def test_what_a_call_may_cost_at_most_is_never_below_what_it_costs() -> None:
     assert most(NEW, TokenUsage(input_tokens=1_000, output_tokens=1_000)) == Decimal("0.0125")
     assert most(IMAGE, TokenUsage(input_tokens=1_000, output_tokens=1_000, images=2)) == Decimal("0.16")
@@ -291,12 +343,12 @@ def test_the_shipped_sheet_says_whence_it_is_and_prices_each_model_once() -> Non
     assert "check" in shipped.note
     assert shipped.source
     assert date.fromisoformat(shipped.checked)
-    assert len({(price.model, price.tier) for price in shipped.prices}) == len(shipped.prices) > 100
+    assert len({(price.model, price.tier, price.since) for price in shipped.prices}) == len(shipped.prices) > 100
     prices = sheet(shipped=shipped)
     for model in ("gpt-4o-2024-11-20", "gpt-35-turbo", "text-embedding-3-small", "whisper-1", "gpt-image-1", "o4-mini"):
         assert found(prices, model="deployment-of-ours", model_served=model), model
     made = TokenUsage(images=2)
-    for tier, cost in (("hd/1024x1024", "0.16"), ("standard/1024x1024", "0.08")):
+    for tier, cost in (("hd/1024x1024", "0.176"), ("standard/1024x1024", "0.088")):
         price = found(prices, model="dall-e-3", tier=tier)
         assert price
         assert charge(price, made, tier=tier) == Decimal(cost)

@@ -171,3 +171,9 @@ def test_a_closed_record_says_what_its_price_depends_on(
         reading=Reading(tier=told),
     )
     assert close_record(made, open_record(made), ending).tier == tier
+
+
+@pytest.mark.parametrize(("tokens", "tier"), [(272_000, None), (272_001, "long")])
+def test_a_call_of_long_input_says_so_in_its_tier(tokens: int, tier: str | None) -> None:
+    """Guards that the whole of such a call costs more where its model does."""
+    assert ended(usage=TokenUsage(input_tokens=tokens)).tier == tier
