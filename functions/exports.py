@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import azure.functions as func
+import msgspec
 from azurefunctions.extensions.http.fastapi import Request, Response
 
 from functions.reading import Asked, read
@@ -21,7 +22,15 @@ from shared.core.headers import Headers
 from shared.core.reports.call_query import FIELDS, SPAN, CallQuery, parse_call_query
 from shared.core.reports.focus import facts_of, month_of
 from shared.gateway.answers import Answer
-from shared.usage.exporting import Download, Export, ToBlob, evaluation_lines, focus_lines, ledger_lines
+from shared.usage.exporting import (
+    Download,
+    Export,
+    ToBlob,
+    evaluation_lines,
+    focus_lines,
+    ledger_lines,
+    outdated_months,
+)
 
 if TYPE_CHECKING:
     from shared.composition import Services
@@ -98,7 +107,11 @@ _KINDS = {"ledger": _ledger, "evaluation": _evaluation, "focus": _focus}
 
 @blueprint.timer_trigger(arg_name="timer", schedule="0 15 4 * * *", run_on_startup=False)
 async def export_focus(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the binding wants it
-    """Writes the FOCUS file of yesterday's month; so on the first day of a month the one of the month before is whole."""
+    """Writes the FOCUS file of yesterday's month, so that on the first day of a month the one of the month before is whole; and
+    those of earlier months again whose usage has changed since: by calls that were told late, or by a rerate."""
     parts = await wiring.services()
     yesterday = wiring.now() - timedelta(days=1)
-    await parts.exports.put(_focus_export(parts, month_of(f"{yesterday:%Y-%m}", yesterday)))
+    for month in sorted({f"{yesterday:%Y-%m}", *await outdated_months(parts.exports, parts.usage)}):
+        version = await parts.usage.version(month.replace("-", ""))  # before the rows: they are at least as new
+        export = _focus_export(parts, month_of(month, yesterday))
+        await parts.exports.put(msgspec.structs.replace(export, made_of=version or ""))

@@ -23,7 +23,7 @@ from azure.data.tables import TableTransactionError, UpdateMode
 from azure.data.tables.aio import TableClient
 
 from shared.core.call_ids import hour_of
-from shared.core.call_record import Outcome, UsageSource
+from shared.core.call_record import Outcome
 from shared.core.money.deferred import LateUsage
 from shared.core.money.ledger import Span, UsageEntry, entry_of, period_around
 from shared.core.recording.events import Closed, Record
@@ -101,7 +101,10 @@ class Ledger:
             yield entry
 
     async def mark_incomplete(self, entry: UsageEntry) -> bool:
-        """Ends an open entry as incomplete. False where it has ended by itself meanwhile."""
+        """Ends an open entry as incomplete. False where it has ended by itself meanwhile.
+
+        It says nothing of usage, so that an end that comes late and has none to tell leaves nothing behind that is not so.
+        """
         entity = await self._table.get_entity(entry.hour, entry.call_id)
         if "Outcome" in entity:
             return False
@@ -109,7 +112,6 @@ class Ledger:
             "PartitionKey": entry.hour,
             "RowKey": entry.call_id,
             "Outcome": Outcome.INCOMPLETE.value,
-            "UsageSource": UsageSource.NONE.value,
         }
         try:
             await self._table.update_entity(

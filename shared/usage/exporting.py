@@ -6,13 +6,15 @@ all the same to it. A blob is not seen before it is whole, so a file that is the
 
 import asyncio
 import contextlib
+import hashlib
 import logging
+import re
 import secrets
 from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING
 
 import msgspec
-from azure.core.exceptions import AzureError, ResourceExistsError
+from azure.core.exceptions import AzureError, ResourceExistsError, ResourceNotFoundError
 
 from shared.core.money.ledger import Span, UsageEntry
 from shared.core.recording.archive import ArchivedCall
@@ -29,6 +31,7 @@ if TYPE_CHECKING:  # what indexing does not have to load
     from shared.sinks.archive import Archive
     from shared.usage.call_search import CallSearch
     from shared.usage.rows import UsageSource
+    from shared.usage.table import UsageTable
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +44,8 @@ _CHUNK_BYTES = 512 * 1024
 _LINES_AT_A_TIME = 20
 """A few milliseconds of work: calls of clients are relayed by the same loop."""
 _PROGRESS_S = 1.0
+_MADE_OF = "made_of"
+_FOCUS_FILE = re.compile(r"focus/\d{4}-\d{2}\.csv")
 
 
 class Export(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +55,8 @@ class Export(msgspec.Struct, frozen=True, kw_only=True):
     """Of its file: `ledger/20261101-20261201.csv`."""
     content_type: str
     lines: Lines
+    made_of: str = ""
+    """The version of what it is made from, where that may change later."""
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -86,6 +93,13 @@ async def focus_lines(source: "UsageSource", month: Month, client_id: str | None
     async for row in source.rows(Span.DAY, first, last, client_id):
         for line in focus.focus_lines(month, row):
             yield line
+
+
+async def outdated_months(store: "ExportStore", usage: "UsageTable") -> list[str]:
+    """The months (`2026-11`) whose FOCUS files are there and whose usage has changed since they were written."""
+    months = [name[6:13] for name in await store.names("focus/") if _FOCUS_FILE.fullmatch(name)]
+    versions = {month: await usage.version(month.replace("-", "")) for month in months}
+    return [month for month in months if await store.outdated(f"focus/{month}.csv", versions[month])]
 
 
 async def _archived(search: "CallSearch", archive: "Archive", query: CallQuery) -> AsyncGenerator[ArchivedCall]:
@@ -181,6 +195,10 @@ def _line(progress: Progress) -> bytes:
     return msgspec.json.encode(progress) + b"\n"
 
 
+def _digest(version: str) -> str:
+    return hashlib.sha256(version.encode()).hexdigest()
+
+
 class ExportStore:
     """Keeps exports as blobs of one container."""
 
@@ -200,8 +218,24 @@ class ExportStore:
         async for chunk in Download(counted()).chunks():
             blocks.append(BlobBlock(f"{secrets.token_hex(8)}-{len(blocks):06}"))  # two exports at once do not mix
             await blob.stage_block(blocks[-1].id, chunk)
-        await blob.commit_block_list(blocks, content_settings=ContentSettings(content_type=export.content_type))
+        await blob.commit_block_list(
+            blocks,
+            content_settings=ContentSettings(content_type=export.content_type),
+            metadata={_MADE_OF: _digest(export.made_of)},
+        )
         return f"{self._container.container_name}/{export.name}"
+
+    async def outdated(self, name: str, made_of: str | None) -> bool:
+        """Whether the blob is there and was made from something else."""
+        try:
+            properties = await self._container.get_blob_client(name).get_blob_properties()
+        except ResourceNotFoundError:
+            return False
+        return made_of is not None and properties.metadata.get(_MADE_OF) != _digest(made_of)
+
+    async def names(self, folder: str) -> list[str]:
+        """The blobs whose names begin so."""
+        return [name async for name in self._container.list_blob_names(name_starts_with=folder)]
 
     async def prepare(self) -> None:
         with contextlib.suppress(ResourceExistsError):

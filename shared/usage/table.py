@@ -93,6 +93,14 @@ class UsageTable:
         span = Span.HOUR if len(period) == Span.DAY.value else Span.DAY
         return [row async for row in self.rows(span, period, f"{period}:", None)]  # a colon comes after the digits
 
+    async def version(self, period: str) -> str | None:
+        """Another text with each change of the period's usage; None where it was never counted."""
+        try:
+            entity = await self._table.get_entity(_partition(period), _VERSION)
+        except ResourceNotFoundError:
+            return None
+        return str(entity.metadata["etag"])
+
     async def watermark(self) -> datetime | None:
         """The instant up to which everything that the ledger held is counted; None where nothing ever was."""
         try:

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from azure.data.tables import UpdateMode
 
-from shared.core.call_record import Outcome, UsageSource
+from shared.core.call_record import Outcome
 from shared.core.money.ledger import Span, entry_of
 from shared.core.recording.events import Event
 from shared.sinks.ledger import Dirty
@@ -65,7 +65,7 @@ async def test_an_open_call_can_be_ended_as_incomplete_once(storage: Storage) ->
     assert await storage.ledger.mark_incomplete(entry)
     assert not await storage.ledger.mark_incomplete(entry)
     ended = await storage.entry(opened())
-    assert (ended.outcome, ended.usage_source, ended.input_tokens) == (Outcome.INCOMPLETE, UsageSource.NONE, None)
+    assert (ended.outcome, ended.usage_source, ended.input_tokens) == (Outcome.INCOMPLETE, None, None)
     assert ended.client_id == "team-blue"
 
 
@@ -85,6 +85,15 @@ async def test_a_late_end_replaces_incomplete(storage: Storage) -> None:
     assert (await storage.entry(opened())).outcome is Outcome.INCOMPLETE
     await storage.ledger.write([closed()])
     assert await storage.entry(closed()) == entry_of(closed().record)
+
+
+async def test_a_late_end_without_usage_leaves_nothing_unknown(storage: Storage) -> None:
+    """Guards that a call that has none to tell, or tells it later, is not counted as unknown because its end was late."""
+    silent = closed(usage=None, usage_source=None)
+    await storage.ledger.write([opened()])
+    await storage.ledger.mark_incomplete(await storage.entry(opened()))
+    await storage.ledger.write([silent])
+    assert await storage.entry(silent) == entry_of(silent.record)
 
 
 async def test_an_end_that_comes_between_reading_and_marking_wins(

@@ -15,9 +15,19 @@ from shared.core.recording.archive import ArchivedCall
 from shared.core.reports.call_query import CallQuery
 from shared.core.reports.evaluation import COLUMNS
 from shared.usage.call_search import CallSearch
-from shared.usage.exporting import Download, Export, ExportStore, Lines, ToBlob, evaluation_lines, ledger_lines
+from shared.usage.exporting import (
+    Download,
+    Export,
+    ExportStore,
+    Lines,
+    ToBlob,
+    evaluation_lines,
+    ledger_lines,
+    outdated_months,
+)
 from tests.emulator import Storage
 from tests.examples import NOON, call_id, closed, closed_record, opened
+from tests.usage.test_usage_table import row
 
 QUERY = CallQuery(start=NOON - timedelta(days=1), end=NOON + timedelta(days=1))
 
@@ -117,6 +127,31 @@ async def test_an_export_to_a_blob_tells_how_far_it_is_and_then_its_name(contain
         blob = await container.download_blob("x/y.csv")
         assert await blob.readall() == b"".join([line async for line in lines_of(3)])
         assert blob.properties.content_settings.content_type == "text/csv"
+
+
+async def test_a_month_that_changed_after_its_focus_file_is_written_again_and_no_other(
+    storage: Storage, container: ContainerClient
+) -> None:
+    """Guards that what is told late, or rated anew, reaches the files of months that are over."""
+    async with container:
+        store = ExportStore(container)
+        await store.prepare()
+
+        async def write(month: str) -> None:
+            version = await storage.usage.version(month.replace("-", ""))
+            name = f"focus/{month}.csv"
+            await store.put(Export(name=name, content_type="text/csv", lines=lines_of(1), made_of=version or ""))
+
+        for month in ("2026-09", "2026-10"):
+            await storage.count(month.replace("-", ""), [row(month.replace("-", ""))])
+            await write(month)
+        await storage.count("202608", [row("202608")])  # it has no file
+        await store.put(Export(name="focus/mine.csv", content_type="text/csv", lines=lines_of(1)))
+        assert await outdated_months(store, storage.usage) == []
+        await storage.count("202609", [row("202609", calls=2)])
+        assert await outdated_months(store, storage.usage) == ["2026-09"]
+        await write("2026-09")
+        assert await outdated_months(store, storage.usage) == []
 
 
 async def test_an_export_that_is_given_up_leaves_no_blob(container: ContainerClient) -> None:

@@ -260,8 +260,8 @@ class _Sum:
         counters, outcome = self.counters, entry.outcome
         if outcome is not Outcome.REJECTED:
             counters["calls"] += 1
-            if outcome is not None and entry.usage_source is not None:
-                counters[_SOURCES[entry.usage_source]] += 1
+            if outcome is not None and (source := entry.usage_source or _UNTOLD.get(outcome)):
+                counters[_SOURCES[source]] += 1
         counters["open" if outcome is None else _OUTCOMES[outcome]] += 1
         counters["request_bytes"] += entry.request_bytes
         for name in _AMOUNTS:
@@ -290,5 +290,7 @@ def _key_of(values: tuple[str | None, ...]) -> UsageKey:
 
 
 _AMOUNTS = ("response_bytes", *TOKEN_CLASSES)
+_UNTOLD = {Outcome.INCOMPLETE: UsageSource.NONE}
+"""Of calls that say nothing of their usage: who never told an end told no usage."""
 _OUTCOMES = {outcome: outcome.value for outcome in Outcome}
 _SOURCES = {source: "usage_unknown" if source is UsageSource.NONE else source.value for source in UsageSource}

@@ -149,7 +149,7 @@ def test_no_call_is_left_out_and_each_has_one_state(entries: list[UsageEntry]) -
 
 def test_unknown_usage_is_counted_as_unknown_and_an_open_call_as_open() -> None:
     """Guards that unknown is not zero."""
-    incomplete = entry_of(opened_record(outcome=Outcome.INCOMPLETE, usage_source=UsageSource.NONE))
+    incomplete = entry_of(opened_record(outcome=Outcome.INCOMPLETE))
     (row,) = roll_up(HOUR, [incomplete, entry_of(opened_record(1))])
     assert (row.calls, row.incomplete, row.open, row.usage_unknown) == (2, 1, 1, 1)
 
