@@ -139,6 +139,31 @@ def _check_links(call: Call) -> None:
     named = conversation.get("id") if isinstance(conversation, dict) else conversation
     if named is not None and named not in call.resource.collection("conversations"):
         raise no_object("Conversation", named, "conversation")
+    given = call.body.get("input")
+    for item in given if isinstance(given, list) else []:
+        if isinstance(item, dict) and _is_reference(item) and not _is_held(call, str(item.get("id"))):
+            raise ApiError(404, f"Item with id '{item.get('id')}' not found.", param="input")
+
+
+def _is_reference(item: Json) -> bool:
+    """Whether an item of the input is not said but named: what it says is kept here, or nowhere."""
+    if item.get("type") == "reasoning":
+        return "id" in item and not item.get("encrypted_content")
+    kind = item.get("type") or ("message" if "role" in item else "item_reference")
+    return bool(kind == "item_reference")
+
+
+def _is_held(call: Call, item_id: str) -> bool:
+    """Whether this resource has the item: what a stored response said or was given, or what is in a conversation."""
+    resource = call.resource
+    if "resp_" + item_id.partition("_")[2] in resource.collection("responses"):
+        return True
+    jobs = [resource.jobs[each] for each in resource.collection("responses")]
+    if any(item["id"] == item_id for job in jobs for item in job.inputs):
+        return True
+    return any(
+        item_id in resource.collection(f"conversations/{each}/items") for each in resource.collection("conversations")
+    )
 
 
 def _answer(call: Call, prompt: object) -> Answer:

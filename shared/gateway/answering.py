@@ -7,7 +7,7 @@ all of it, and so is the ownership of the objects that it speaks of.
 import asyncio
 import logging
 import zlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from decimal import Decimal
 
@@ -131,7 +131,6 @@ class Answering:
             told = relay.tap.reading
             known = told if estimate is None else msgspec.structs.replace(told, usage=estimate)
             self._end(exchange, known, is_broken=relay.is_broken)
-            await self._remember(exchange, response)
             ending = Ending(
                 outcome=_stream_outcome(exchange, relay),
                 estimate=estimate,
@@ -142,7 +141,7 @@ class Answering:
                 response=response,
                 error=relay.error,
             )
-            await self.close(call, exchange.record, ending)
+            await _both(self._remember(exchange, response), self.close(call, exchange.record, ending))
 
         is_events = exchange.media_type == "text/event-stream"
         operation = call.route.operation
@@ -180,7 +179,6 @@ class Answering:
         operation, served = exchange.call.route.operation, exchange.served
         reading = read_body(operation, body, exchange.encoding)
         self._end(exchange, reading, is_broken=error is not None)
-        await self._remember(exchange, body)
         ending = Ending(
             outcome=await _outcome(exchange, error),
             closed_at=self._now(),
@@ -190,7 +188,7 @@ class Answering:
             response=body,
             error=error,
         )
-        await self._closed(exchange, ending)
+        await _both(self._remember(exchange, body), self._closed(exchange, ending))
         if error:
             raise UpstreamFailed("The upstream broke off in the middle of its answer.")
         return body
@@ -217,6 +215,13 @@ class Answering:
             await stickiness.remember(call, served.target, plain, self._objects)
         except (GatewayError, zlib.error) as error:
             _log.error("objects not remembered", extra={"call_id": call.call_id, "reason": str(error)})
+
+
+async def _both(remembering: Awaitable[None], closing: Awaitable[None]) -> None:
+    """Waits for both at once, where a client waits for its last bytes. Raises what either does, once both are over."""
+    for failure in await asyncio.gather(remembering, closing, return_exceptions=True):
+        if failure is not None:
+            raise failure
 
 
 def _stream_outcome(exchange: Exchange, relay: Relay) -> Outcome:

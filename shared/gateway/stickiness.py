@@ -1,17 +1,28 @@
 """Calls on stored objects go to the upstream that holds them, for the client that owns them.
 
 Rule: the resource, not the deployment, holds an object. What belongs to another client is not found, wherever its id stands.
+An item that is sent along whole is looked at for whose it is, and may go anywhere.
 """
 
 from shared.core.api.operations import Form
-from shared.core.api.references import StoredObject, ids_in, ids_in_form, ids_in_path, may_be_id
+from shared.core.api.references import (
+    StoredObject,
+    ids_in,
+    ids_in_form,
+    ids_in_path,
+    is_conversation,
+    items_missing_in,
+    items_named_in,
+    items_told_in,
+    may_be_id,
+)
 from shared.core.calls import Call
 from shared.core.configuration import Client, Pool, Target
 from shared.core.errors import BadRequest, NotFound
 from shared.gateway.objects import Objects
 
-_MOST_NAMED = 1000
-"""Objects, each of which is a look into a table. Twice what the widest operation takes: 500 files for a vector store."""
+_MOST_NAMED = 4000
+"""Objects, each of which is a look into a table: as many items as the longest conversation has."""
 
 
 async def upstream_of(call: Call, objects: Objects) -> str | None:
@@ -22,9 +33,12 @@ async def upstream_of(call: Call, objects: Objects) -> str | None:
     upstreams = set()
     for object_id in _in_path(call):
         upstreams.add((await own_object(call.client, object_id, objects)).upstream)
-    for object_id in _named(call):
-        if stored := await objects.find(object_id):
-            upstreams.add(_own(stored, call.client).upstream)
+    named, items = _named(call)
+    missing = items_missing_in(call.fields.get("input", b"")) if items else frozenset()
+    for stored in await objects.find_all(named | items):
+        own = _own(stored, call.client)
+        if own.object_id in named | missing:
+            upstreams.add(own.upstream)
     if len(upstreams) > 1:
         raise BadRequest("The objects that this request names are on different upstreams and cannot be used together.")
     return upstreams.pop() if upstreams else None
@@ -37,13 +51,14 @@ def _in_path(call: Call) -> frozenset[str]:
     return frozenset({call.route.object_id} if call.route.object_id is not None else ())
 
 
-def _named(call: Call) -> frozenset[str]:
-    """The ids in a call's body. Raises BadRequest where they are too many to look up."""
-    is_form = call.route.operation.form is Form.MULTIPART
-    named = ids_in_form(call.body) if is_form else ids_in(call.body)
-    if len(named) > _MOST_NAMED:
-        raise BadRequest(f"This request names {len(named)} stored objects; {_MOST_NAMED} are the most.")
-    return named
+def _named(call: Call) -> tuple[frozenset[str], frozenset[str]]:
+    """The ids of objects in a call's body, and those of items. Raises BadRequest where they are too many to look up."""
+    operation = call.route.operation
+    named = ids_in_form(call.body) if operation.form is Form.MULTIPART else ids_in(call.body)
+    items = items_named_in(call.body) - named if operation.has_items else frozenset()
+    if len(named) + len(items) > _MOST_NAMED:
+        raise BadRequest(f"This request names {len(named) + len(items)} stored objects; {_MOST_NAMED} are the most.")
+    return named, items
 
 
 def on_upstream(pool: Pool, upstream: str | None) -> Pool:
@@ -64,10 +79,17 @@ async def remember(call: Call, target: Target, answer: bytes, objects: Objects) 
 
     Not those that the client named: they are its own already, or not its to claim.
     """
-    found = ids_in(answer)
-    new = found - ids_in(call.body) if found else found
+    has_items = call.route.operation.has_items
+    found = ids_in(answer) | items_told_in(answer) if has_items else ids_in(answer)
+    if not found:
+        return
+    named = ids_in(call.body) | items_named_in(call.body) if has_items else ids_in(call.body)
     await objects.register(
-        StoredObject(object_id=each, client_id=call.client.id, upstream=target.upstream.name) for each in new
+        (
+            StoredObject(object_id=each, client_id=call.client.id, upstream=target.upstream.name)
+            for each in found - named
+        ),
+        in_conversation=any(map(is_conversation, (*found, *named, call.route.object_id or ""))),
     )
 
 

@@ -139,6 +139,10 @@ def says(part: dict[str, Any]) -> dict[str, Any]:
     return asks(input=[{"role": "user", "content": [part]}])
 
 
+def refers(item_id: str) -> dict[str, Any]:
+    return asks(input=[{"type": "item_reference", "id": item_id}])
+
+
 IN_BODY: Mapping[str, tuple[str, Callable[[Given], Any]]] = {
     "previous response": ("responses", lambda a: asks(previous_response_id=a.response.id)),
     "conversation": ("responses", lambda a: asks(conversation=a.conversation.id)),
@@ -156,6 +160,28 @@ IN_BODY: Mapping[str, tuple[str, Callable[[Given], Any]]] = {
     "files to compute with": (
         "responses",
         lambda a: asks(tools=[{"type": "code_interpreter", "container": {"type": "auto", "file_ids": [a.file.id]}}]),
+    ),
+    "item of a response": ("responses", lambda a: refers(a.response.output[0].id)),
+    "item of a response, without its type": ("responses", lambda a: asks(input=[{"id": a.response.output[0].id}])),
+    "item of a response, whole": ("responses", lambda a: asks(input=[a.response.output[0].to_dict()])),
+    "item of a response, by another type": (
+        "responses",
+        lambda a: asks(input=[{"type": "reasoning", "summary": [], "id": a.response.output[0].id}]),
+    ),
+    "item of a conversation": ("responses", lambda a: refers(a.item.id)),
+    "item to approve": (
+        "responses",
+        lambda a: asks(
+            input=[
+                {"type": "mcp_approval_response", "approve": True, "approval_request_id": a.response.output[0].id},
+            ]
+        ),
+    ),
+    "item to compact": ("responses/compact", lambda a: refers(a.response.output[0].id)),
+    "item to count": ("responses/input_tokens", lambda a: refers(a.response.output[0].id)),
+    "item for a conversation": (
+        "conversations",
+        lambda a: {"items": [{"type": "item_reference", "id": a.response.output[0].id}]},
     ),
     "response to compact": ("responses/compact", lambda a: asks(previous_response_id=a.response.id)),
     "response to count": ("responses/input_tokens", lambda a: asks(previous_response_id=a.response.id)),
@@ -199,9 +225,9 @@ def test_anothers_object_is_not_found_in_a_body(
     body: Callable[[Given], Any],
     spelling: Callable[[str], str],
 ) -> None:
-    objects = (mine.assistant, mine.container, mine.conversation, mine.file, mine.response, mine.store)
+    objects = (mine.assistant, mine.container, mine.conversation, mine.file, mine.item, mine.response, mine.store)
     text = json.dumps(body(mine))
-    for each in objects:
+    for each in (*objects, mine.response.output[0]):
         text = text.replace(each.id, spelling(each.id))
     divided.simulator.clear_account()
     refused(divided, other.post(f"/v1/{path}", content=text, headers={"content-type": "application/json"}))
@@ -329,6 +355,49 @@ def test_a_model_that_is_not_where_the_response_is_cannot_go_on_with_it(divided:
     with pytest.raises(openai.BadRequestError, match="not deployed where"):
         mine.sdk.responses.create(model="gpt-4o-mini", input="and?", previous_response_id=east.id)
     assert not divided.simulator.calls()
+
+
+def test_an_item_is_referred_to_where_it_is(divided: Stack, mine: Given) -> None:
+    """The east is preferred and has the model too, but not what is referred to."""
+    west = mine.sdk.responses.create(model="gpt-4o-mini", input="hello")
+    [asked] = mine.sdk.responses.input_items.list(west.id).data
+    for style in STYLES:
+        with client(divided, "team-a", style) as sdk:
+            for item in (west.output[0], asked):
+                divided.simulator.clear_account()
+                assert sdk.responses.create(**refers(item.id)).output_text
+                assert [entry.resource for entry in divided.simulator.calls()] == ["west"]
+
+
+def test_items_of_a_stream_are_the_clients(divided: Stack, mine: Given, other: httpx.Client) -> None:
+    body: Any = {"model": "gpt-4o-mini", "input": "hello", "stream": True}
+    events: list[Any] = list(mine.sdk.responses.create(**body))
+    [item_id] = {event.item.id for event in events if event.type == "response.output_item.done"}
+    divided.simulator.clear_account()
+    refused(divided, other.post("/v1/responses", json=refers(item_id)))
+    assert mine.sdk.responses.create(**refers(item_id)).output_text
+    assert [entry.resource for entry in divided.simulator.calls()] == ["west"]
+
+
+def test_an_item_that_is_sent_along_whole_may_go_anywhere(divided: Stack, mine: Given) -> None:
+    """Who sends the whole conversation each time can be served by any deployment."""
+    west = mine.sdk.responses.create(model="gpt-4o-mini", input="hello")
+    said = [{"role": "user", "content": "hello"}, west.output[0].to_dict(), {"role": "user", "content": "and?"}]
+    divided.simulator.clear_account()
+    assert mine.sdk.responses.create(**asks(input=said)).output_text
+    assert [entry.resource for entry in divided.simulator.calls()] == ["east"]
+
+
+def test_an_item_that_nobody_has_is_the_upstreams_to_refuse(divided: Stack, mine: Given) -> None:
+    with pytest.raises(openai.NotFoundError, match="Item with id 'msg_0123456789abcdef0123' not found"):
+        mine.sdk.responses.create(**refers("msg_0123456789abcdef0123"))
+
+
+def test_items_on_different_upstreams_cannot_be_used_together(divided: Stack, mine: Given) -> None:
+    west = mine.sdk.responses.create(model="gpt-4o-mini", input="hello")
+    both = [{"type": "item_reference", "id": each.output[0].id} for each in (mine.response, west)]
+    with pytest.raises(openai.BadRequestError, match="on different upstreams"):
+        mine.sdk.responses.create(**asks(input=both))
 
 
 @pytest.mark.parametrize("fault", ["", "gzip"], ids=["plain", "compressed"])

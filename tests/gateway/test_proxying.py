@@ -61,6 +61,9 @@ class Path:
     async def find(self, _: str) -> None:
         return None
 
+    async def find_all(self, _: object) -> tuple[()]:
+        return ()
+
     def gateway(self, limits: Any = None, **settings: str) -> Gateway:
         part: Any = self
         return Gateway(

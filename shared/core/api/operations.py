@@ -96,6 +96,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a stream tells its usage only when `stream_options.include_usage` asks for it."""
     stores: bool | None = None
     """Whether what comes of it is kept as an object by the upstream, unless the field `store` says otherwise; None: never."""
+    has_items: bool = False
+    """Whether items of a conversation may be named in its body, and told in its answer."""
     told_later: bool = False
     """Whether what it uses may be told only by the object that it makes, once that has ended."""
     lists: bool = False
@@ -149,7 +151,7 @@ def _inference(
 
 def _objects(table: str, *, names_model: frozenset[str] = frozenset()) -> Iterable[Operation]:
     """Operations on stored objects, a line each: name, method, path, and words for what is not usual: `multipart`, `passes`,
-    `secret`, `later` (told_later), `lines`, `in-parts`, `models=` and where they are named."""
+    `secret`, `later` (told_later), `items` (has_items), `lines`, `in-parts`, `models=` and where they are named."""
     for line in table.strip().splitlines():
         name, method, path, *words = line.split()
         form = Form.MULTIPART if "multipart" in words else Form.JSON if method == "POST" else Form.NONE
@@ -161,6 +163,7 @@ def _objects(table: str, *, names_model: frozenset[str] = frozenset()) -> Iterab
             passes="passes" in words,
             makes_secret="secret" in words,
             told_later="later" in words,
+            has_items="items" in words,
             names_model=name in names_model,
             models=tuple(
                 tuple(place.split(".")) for word in words for place in word.partition("models=")[2].split(",") if place
@@ -230,6 +233,7 @@ CATALOGUE: tuple[Operation, ...] = (
         models=(("tools", "*", "model"),),
         parse=parse_response,
         stores=True,
+        has_items=True,
         told_later=True,
     ),
     Operation(
@@ -240,6 +244,7 @@ CATALOGUE: tuple[Operation, ...] = (
         names_model=True,
         parse=parse_response,
         stores=True,
+        has_items=True,
     ),
     Operation(
         name="videos.create",
@@ -268,23 +273,23 @@ CATALOGUE: tuple[Operation, ...] = (
     ),
     *_objects(
         """
-        responses.input_tokens            POST    responses/input_tokens
-        responses.retrieve                GET     responses/{response}
+        responses.input_tokens            POST    responses/input_tokens                         items
+        responses.retrieve                GET     responses/{response}                           items
         responses.delete                  DELETE  responses/{response}
-        responses.cancel                  POST    responses/{response}/cancel
-        responses.input_items             GET     responses/{response}/input_items
+        responses.cancel                  POST    responses/{response}/cancel                    items
+        responses.input_items             GET     responses/{response}/input_items               items
         chat.completions.list             GET     chat/completions
         chat.completions.retrieve         GET     chat/completions/{completion}
         chat.completions.update           POST    chat/completions/{completion}
         chat.completions.delete           DELETE  chat/completions/{completion}
         chat.completions.messages         GET     chat/completions/{completion}/messages
-        conversations.create              POST    conversations
-        conversations.retrieve            GET     conversations/{conversation}
-        conversations.update              POST    conversations/{conversation}
+        conversations.create              POST    conversations                                  items
+        conversations.retrieve            GET     conversations/{conversation}                   items
+        conversations.update              POST    conversations/{conversation}                   items
         conversations.delete              DELETE  conversations/{conversation}
-        conversations.items.create        POST    conversations/{conversation}/items
-        conversations.items.list          GET     conversations/{conversation}/items
-        conversations.items.retrieve      GET     conversations/{conversation}/items/{item}
+        conversations.items.create        POST    conversations/{conversation}/items             items
+        conversations.items.list          GET     conversations/{conversation}/items             items
+        conversations.items.retrieve      GET     conversations/{conversation}/items/{item}      items
         conversations.items.delete        DELETE  conversations/{conversation}/items/{item}
         files.create                      POST    files                                          multipart passes lines
         files.list                        GET     files
@@ -453,7 +458,9 @@ def match(method: str, path: str) -> Route:
     if methods is None:
         if model is not None or not all(map(_SEGMENT.fullmatch, parts)):
             raise _not_found(method, path)
-        return Route(Operation(name="unknown", method=method, path=rest, form=Form.ANY, stores=True), style, rest)
+        return Route(
+            Operation(name="unknown", method=method, path=rest, form=Form.ANY, stores=True, has_items=True), style, rest
+        )
     operation = methods.get(method)
     if operation is None:
         raise MethodNotAllowed(f"Not allowed to {method} on {path}. (HINT: make it {' or '.join(sorted(methods))}.)")

@@ -1,8 +1,18 @@
 """Ids of stored objects are found however a client disguises them."""
 
+from datetime import timedelta
+
 import pytest
 
-from shared.core.api.references import ids_in, ids_in_form, ids_in_path
+from shared.core.api.references import (
+    ids_in,
+    ids_in_form,
+    ids_in_path,
+    items_missing_in,
+    items_named_in,
+    items_told_in,
+    lifetime,
+)
 
 ID = "file-abc123XYZ"
 FOUND = {
@@ -54,3 +64,51 @@ def test_a_file_that_holds_ids_is_a_file() -> None:
 
 def test_an_id_in_a_path_is_a_whole_segment() -> None:
     assert ids_in_path(f"things/{ID}/vs_0123456789abcdef/file_search/x{ID}") == {ID, "vs_0123456789abcdef"}
+
+
+ITEM = "msg_67ccd2bf17f0819081ff3bb2cf6508e6"
+
+
+def test_an_item_is_found_in_a_request_wherever_it_stands() -> None:
+    for text in (f'["{ITEM}"]', f'{{"input":[{{"id" : "{ITEM}"}}]}}', f'{{"x":"\\u006d{ITEM[1:]}"}}'):
+        assert items_named_in(text.encode()) == {ITEM}
+
+
+def test_what_is_no_item_is_not_looked_for() -> None:
+    for text in ('"call_67ccd2bf17f0819081ff3bb2cf6508e6"', '"get_weather_of_everywhere"', '"msg_1"', f'"see {ITEM}"'):
+        assert items_named_in(text.encode()) == frozenset()
+
+
+def test_an_answer_tells_of_an_item_by_its_id() -> None:
+    events = f'data: {{"item_id":"{ITEM}x"}}\n\ndata: {{"item":{{"id": "{ITEM}","call_id":"{ITEM}y"}}}}\n\n'
+    assert items_told_in(events.encode()) == {ITEM}
+
+
+MISSING = {
+    "referred to": ('[{"type":"item_reference","id":"msg_1"}]', {"msg_1"}),
+    "referred to without a type": ('[{"id":"msg_1"},{"id":"msg_2","type":null}]', {"msg_1", "msg_2"}),
+    "reasoning that is kept upstream": ('[{"type":"reasoning","id":"rs_1","summary":[]}]', {"rs_1"}),
+    "reasoning that is sealed": ('[{"type":"reasoning","id":"rs_1","summary":[],"encrypted_content":"x"}]', set()),
+    "a picture that is kept upstream": ('[{"type":"image_generation_call","id":"ig_1"}]', {"ig_1"}),
+    "a picture": ('[{"type":"image_generation_call","id":"ig_1","result":"AA=="}]', set()),
+    "a message": ('[{"role":"assistant","content":"x","id":"msg_1"}]', set()),
+    "a call": ('[{"type":"function_call","id":"fc_1","call_id":"c","name":"n","arguments":"{}"}]', set()),
+    "an approval": ('[{"type":"mcp_approval_response","approval_request_id":"mcpr_1","approve":true}]', {"mcpr_1"}),
+    "an approval of what is here": (
+        '[{"type":"mcp_approval_request","id":"mcpr_1"},{"type":"mcp_approval_response","approval_request_id":"mcpr_1"}]',
+        set(),
+    ),
+    "a text": ('"hello"', set()),
+    "nothing": ("", set()),
+}
+
+
+@pytest.mark.parametrize(("given", "missing"), MISSING.values(), ids=MISSING.keys())
+def test_items_that_are_not_said_have_to_be_known(given: str, missing: set[str]) -> None:
+    assert items_missing_in(given.encode()) == missing
+
+
+def test_an_item_lives_as_long_as_what_it_is_in() -> None:
+    assert lifetime(ITEM) == lifetime("resp_1") == timedelta(days=31)
+    assert lifetime(ITEM, in_conversation=True) is None
+    assert lifetime("resp_1", in_conversation=True) == timedelta(days=31)
