@@ -88,6 +88,8 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
     tier: str | None = None
     """What its price depends on besides the model: `batch`, `flex`, `priority`; of images quality and size. None: standard."""
     response_id: str | None = None
+    response_parent: str | None = None
+    """The id of the thread or evaluation that the answer's object stands below."""
     finish_reasons: tuple[str, ...] = ()
     content_filter: tuple[str, ...] = ()
     """What a content filter held back: `prompt.violence`, `completion.hate`, ..."""

@@ -1,31 +1,29 @@
-"""Metering: batches and background responses are asked what they used, until they have told it.
+"""Metering: batches, background responses, runs and fine-tuning jobs are asked what they used, until they have told it.
 
-Rule: first the sinks, then the note that it is settled; both may be done again without harm. An upstream that does not answer
-is asked again at the next run, and stops none of the others: the timer has usage to roll up.
+Rule: what was told is kept, then the sinks have it, then it is settled; each may be done again without harm. An
+upstream that does not answer is asked again at the next run, and stops none of the others: the timer has usage to roll up.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 
 import msgspec
 
 from shared.core.api.upstream_requests import own_request
 from shared.core.call_ids import opened_at
-from shared.core.call_record import CallRecord, UsageSource
 from shared.core.configuration import Configuration, Upstream
 from shared.core.money.deferred import (
+    Batch,
     BatchUsage,
     Deferred,
     LateUsage,
-    late_usage,
+    Told,
     parse_batch,
     told_late,
-    unknown_record,
 )
 from shared.core.recording.events import Closed
-from shared.core.usage import TokenUsage
 from shared.credentials import Credentials
 from shared.gateway.upstream import UpstreamError, UpstreamResponse, Upstreams
 from shared.recording.recorder import Recorder
@@ -41,7 +39,6 @@ _OBJECT_S = 300.0
 """How long an object may take in all: the output file of a batch has 200 MB at the most."""
 _GIVEN_UP_AFTER = timedelta(days=31)
 """How long upstreams keep files and responses at the most, where nobody deletes them."""
-_UNKNOWN = LateUsage(usage_source=UsageSource.NONE, usage=TokenUsage())
 
 
 class _Away(Exception):
@@ -75,35 +72,42 @@ class Metering(msgspec.Struct, frozen=True, kw_only=True):
         return settled
 
     async def _settled(self, made: Deferred, upstream: Upstream | None, now: datetime) -> bool:
-        if opened_at(made.call_id) < now - _GIVEN_UP_AFTER:
-            is_told = await self._give_up(made, now)
-        else:
-            is_told = upstream is not None and await self._tell(made, upstream, now)
-        if is_told:
-            await self.deferred.settle(made)
-        return is_told
+        told = await self._told(made, upstream, now)
+        if told is None or (told := await self.deferred.keep(made, told)) is None:
+            return False
+        if told.late and not await self._add(made, told.late, now):
+            return False
+        await self.recorder.replay([Closed(record=record) for record in told.records])
+        await self.deferred.settle(made)
+        return True
 
-    async def _tell(self, made: Deferred, upstream: Upstream, now: datetime) -> bool:
-        """Records what an object used. False where it has not ended. Raises _Away, UpstreamError, msgspec.DecodeError."""
+    async def _told(self, made: Deferred, upstream: Upstream | None, now: datetime) -> Told | None:
+        """What an object used; None where it does not say so yet. Raises _Away, UpstreamError, msgspec.DecodeError."""
+        if made.told:
+            return msgspec.json.decode(made.told, type=Told)
+        if opened_at(made.call_id) < now - _GIVEN_UP_AFTER:
+            return _never_told(made)
+        if upstream is None:
+            return None
         response = await self._get(upstream, made.path, made)
         if response is None:
-            return await self._give_up(made, now)
+            return _never_told(made)
         body = b"".join([chunk async for chunk in response.chunks()])
-        if not made.is_batch:
-            usage = late_usage(body)
-            return usage is not None and await self._add(made, usage, now)
-        batch = parse_batch(body)
+        if made.kind.read:
+            return made.kind.read(made, body)
+        return await self._told_by_file(made, upstream, parse_batch(body))
+
+    async def _told_by_file(self, made: Deferred, upstream: Upstream, batch: Batch) -> Told | None:
         if not batch.has_ended:
-            return False
+            return None
         counted = BatchUsage(batch)
         if batch.output_file_id:
             output = await self._get(upstream, f"files/{batch.output_file_id}/content", made)
             if output is None:
-                return await self._give_up(made, now)
+                return _never_told(made)
             async for line in _lines(output):
                 counted.add(line)
-        await self._record(counted.records(made, batch))
-        return True
+        return Told(records=counted.records(made, batch))
 
     async def _add(self, made: Deferred, late: LateUsage, now: datetime) -> bool:
         """Adds what a response used to the call that made it. False where the ledger does not know that yet."""
@@ -116,16 +120,6 @@ class Metering(msgspec.Struct, frozen=True, kw_only=True):
         if head and not head.header.purged_at:
             record = told_late(head.header.record, late, now)
             await self.recorder.replay([Closed(record=record, archive_sha256=head.sha256)])
-        return True
-
-    async def _record(self, records: Iterable[CallRecord]) -> None:
-        await self.recorder.replay([Closed(record=record) for record in records])
-
-    async def _give_up(self, made: Deferred, now: datetime) -> bool:
-        _log.error("usage was never told", extra={"call_id": made.call_id, "client_id": made.client_id})
-        if not made.is_batch:
-            return await self._add(made, _UNKNOWN, now)
-        await self._record([unknown_record(made)])
         return True
 
     async def _get(self, upstream: Upstream, path: str, made: Deferred) -> UpstreamResponse | None:
@@ -142,6 +136,11 @@ class Metering(msgspec.Struct, frozen=True, kw_only=True):
         if response.status in _GONE:
             return None
         raise UpstreamError(f"status {response.status}", sent=True)
+
+
+def _never_told(made: Deferred) -> Told:
+    _log.error("usage was never told", extra={"call_id": made.call_id, "client_id": made.client_id})
+    return made.kind.unknown(made)
 
 
 async def _lines(response: UpstreamResponse) -> AsyncIterator[bytes]:

@@ -77,11 +77,14 @@ async def run(metering: Metering, simulator: Simulator, now: datetime = LATER) -
     return await metering.run(configuration(simulator), now)
 
 
+RECORDED = {"batches", "fine_tuning", "evals"}
+
+
 async def entries(storage: Storage) -> list[UsageEntry]:
     """All lines but those of calls."""
     hours = {f"{NOON:%Y%m%d%H}", *await storage.dirty()}
     return [
-        entry for hour in sorted(hours) async for entry in storage.ledger.entries(hour) if entry.operation == "batches"
+        entry for hour in sorted(hours) async for entry in storage.ledger.entries(hour) if entry.operation in RECORDED
     ]
 
 
@@ -134,6 +137,71 @@ async def test_metering_that_is_killed_before_it_has_settled_charges_no_second_t
     assert await run(metering, simulator) == 1
     assert await entries(storage) == before
     assert len(before) == 1
+
+
+@pytest.mark.parametrize("step", [(Recorder, "replay"), (DeferredUsage, "settle")], ids=["recording", "settling"])
+async def test_what_was_told_is_charged_even_where_its_object_is_deleted_before_it_is_settled(
+    storage: Storage,
+    metering: Metering,
+    simulator: Simulator,
+    batch: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    step: tuple[type, str],
+) -> None:
+    """Guards that what is known is neither lost nor joined by unknown usage, whenever the process dies."""
+
+    async def killed(*_: object) -> None:
+        raise ConnectionError
+
+    await metering.deferred.write([created(batch["id"])])
+    with monkeypatch.context() as patched:
+        patched.setattr(*step, killed)
+        with pytest.raises(ConnectionError):
+            await run(metering, simulator)
+    with client(simulator) as http:
+        told = http.get(f"batches/{batch['id']}").json()
+        http.delete(f"files/{told['output_file_id']}").raise_for_status()
+    assert await run(metering, simulator) == 1
+    (entry,) = await entries(storage)
+    assert (entry.input_tokens, entry.usage_source) == (told["usage"]["input_tokens"], UsageSource.PROVIDER)
+
+
+async def test_fine_tuning_jobs_and_runs_are_charged_once_they_have_ended(
+    storage: Storage, metering: Metering, simulator: Simulator
+) -> None:
+    """Guards that what others score as zero is counted, for the client that asked for it."""
+    with client(simulator) as http:
+        job = http.post("fine_tuning/jobs", json={"model": "gpt-4o-mini-2024-07-18", "training_file": "file-1"}).json()
+        evaluation = http.post("evals", json={"data_source_config": {}, "testing_criteria": []}).json()
+        evaluated = http.post(f"evals/{evaluation['id']}/runs", json={"data_source": {}}).json()
+        thread = http.post("threads", json={}).json()
+        ran = http.post(f"threads/{thread['id']}/runs", json={"assistant_id": "asst_1", "model": "gpt-4o"}).json()
+        made = [
+            closed(1, operation="fine_tuning.jobs.create", model="", response_id=job["id"], **SILENT),
+            closed(
+                2,
+                operation="evals.runs.create",
+                response_id=evaluated["id"],
+                response_parent=evaluation["id"],
+                **SILENT,
+            ),
+            closed(3, operation="threads.runs.create", response_id=ran["id"], response_parent=thread["id"], **SILENT),
+        ]
+        await storage.ledger.write(made)
+        await metering.deferred.write(made)
+        assert await run(metering, simulator) == 1, "the run of the thread"
+        http.post(f"fine_tuning/jobs/{job['id']}", json={"status": "succeeded", "trained_tokens": 1234})
+        usage = {"model_name": "o3", "prompt_tokens": 7, "completion_tokens": 2, "cached_tokens": 0}
+        http.post(
+            f"evals/{evaluation['id']}/runs/{evaluated['id']}", json={"status": "completed", "per_model_usage": [usage]}
+        )
+    assert await run(metering, simulator) == 2
+    assert await run(metering, simulator) == 0
+    told = {entry.operation: entry for entry in await entries(storage)}
+    assert (told["fine_tuning"].tier, told["fine_tuning"].input_tokens) == ("training", 1234)
+    assert (told["evals"].model_served, told["evals"].input_tokens, told["evals"].output_tokens) == ("o3", 7, 2)
+    entry = await storage.entry(made[2])
+    assert (entry.input_tokens, entry.output_tokens, entry.usage_source) == (20, 10, UsageSource.PROVIDER)
 
 
 async def test_a_background_response_is_charged_to_the_call_that_made_it(

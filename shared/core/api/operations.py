@@ -304,7 +304,7 @@ CATALOGUE: tuple[Operation, ...] = (
         batches.list                      GET     batches
         batches.retrieve                  GET     batches/{batch}
         batches.cancel                    POST    batches/{batch}/cancel
-        fine_tuning.jobs.create           POST    fine_tuning/jobs
+        fine_tuning.jobs.create           POST    fine_tuning/jobs  later
         fine_tuning.jobs.list             GET     fine_tuning/jobs
         fine_tuning.jobs.retrieve         GET     fine_tuning/jobs/{job}
         fine_tuning.jobs.cancel           POST    fine_tuning/jobs/{job}/cancel
@@ -342,7 +342,7 @@ CATALOGUE: tuple[Operation, ...] = (
         evals.retrieve                    GET     evals/{eval}
         evals.update                      POST    evals/{eval}
         evals.delete                      DELETE  evals/{eval}
-        evals.runs.create                 POST    evals/{eval}/runs         models=data_source.model
+        evals.runs.create                 POST    evals/{eval}/runs         models=data_source.model  later
         evals.runs.list                   GET     evals/{eval}/runs
         evals.runs.retrieve               GET     evals/{eval}/runs/{run}
         evals.runs.cancel                 POST    evals/{eval}/runs/{run}/cancel
@@ -356,7 +356,7 @@ CATALOGUE: tuple[Operation, ...] = (
         assistants.update                 POST    assistants/{assistant}    models=model
         assistants.delete                 DELETE  assistants/{assistant}
         threads.create                    POST    threads
-        threads.create_and_run            POST    threads/runs              models=model
+        threads.create_and_run            POST    threads/runs              models=model  later
         threads.retrieve                  GET     threads/{thread}
         threads.update                    POST    threads/{thread}
         threads.delete                    DELETE  threads/{thread}
@@ -365,7 +365,7 @@ CATALOGUE: tuple[Operation, ...] = (
         threads.messages.retrieve         GET     threads/{thread}/messages/{message}
         threads.messages.update           POST    threads/{thread}/messages/{message}
         threads.messages.delete           DELETE  threads/{thread}/messages/{message}
-        threads.runs.create               POST    threads/{thread}/runs     models=model
+        threads.runs.create               POST    threads/{thread}/runs     models=model  later
         threads.runs.list                 GET     threads/{thread}/runs
         threads.runs.retrieve             GET     threads/{thread}/runs/{run}
         threads.runs.update               POST    threads/{thread}/runs/{run}

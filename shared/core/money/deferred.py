@@ -1,13 +1,14 @@
-"""Usage that is told later: by a batch once it has ended, and by a response that is made in the background.
+"""Usage that is told later, by the object that a call made: a batch, a background response, a run, a fine-tuning job.
 
 Rule: what an object used is charged once, to the client for whom it was made. Each way of learning it gives the same ledger
 fields under the same ids, so learning it again changes nothing.
 
-Shapes: https://platform.openai.com/docs/api-reference/batch/object, .../batch/request-output and .../responses/object.
+Shapes: https://platform.openai.com/docs/api-reference/batch/object, .../batch/request-output, .../responses/object,
+.../fine-tuning/object, .../evals/run-object and .../runs/object.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 
 import msgspec
@@ -15,8 +16,9 @@ import msgspec
 from shared.core.api.operations import CATALOGUE, Operation, UrlStyle
 from shared.core.call_ids import mint, opened_at
 from shared.core.call_record import CallRecord, Outcome, UsageSource
-from shared.core.money.prices import BATCH, STANDARD_TIERS, with_length
+from shared.core.money.prices import BATCH, STANDARD_TIERS, TRAINING, with_length
 from shared.core.usage import TokenUsage, parse_response
+from shared.core.usage.wire import Count
 
 _OPERATIONS = {operation.name: operation for operation in CATALOGUE}
 _BY_PATH = {operation.path: operation for operation in CATALOGUE if operation.method == "POST"}
@@ -36,16 +38,20 @@ class Deferred(msgspec.Struct, frozen=True, kw_only=True):
     deployment: str | None = None
     region: str | None = None
     api_version: str | None = None
+    parent_id: str | None = None
+    """The object that it stands below: a run's thread or evaluation."""
+    told: str = ""
+    """What it told and is not known to be recorded yet: a Told, as JSON."""
 
     @property
-    def is_batch(self) -> bool:
-        """Whether it is a batch; else it is a response."""
-        return self.object_id.startswith("batch")
+    def kind(self) -> "Kind":
+        """What it is."""
+        return KINDS[self.operation]
 
     @property
     def path(self) -> str:
         """Where the object is asked for."""
-        return f"{'batches' if self.is_batch else 'responses'}/{self.object_id}"
+        return self.kind.path.format(id=self.object_id, parent=self.parent_id)
 
 
 def deferred_of(record: CallRecord) -> Deferred | None:
@@ -53,6 +59,8 @@ def deferred_of(record: CallRecord) -> Deferred | None:
     operation = _OPERATIONS.get(record.operation)
     is_made = record.outcome is not None and record.status is not None and record.status < 300
     if not (operation and operation.told_later and is_made and record.response_id and record.upstream):
+        return None
+    if "{parent}" in KINDS[operation.name].path and not record.response_parent:
         return None
     if record.usage is not None or record.usage_source is not None:
         return None
@@ -67,6 +75,7 @@ def deferred_of(record: CallRecord) -> Deferred | None:
         deployment=record.deployment,
         region=record.region,
         api_version=record.api_version,
+        parent_id=record.response_parent,
     )
 
 
@@ -146,29 +155,136 @@ class BatchUsage:
         at = batch.ended_at or opened_at(made.call_id)
         untold = [] if self._is_whole else [unknown_record(made)]
         return untold + [
-            msgspec.structs.replace(
-                _record(made, at, *served),
-                usage_source=UsageSource.PROVIDER,
-                usage=_sum(usages),
-                model_served=served[0] or None,
-                response_bytes=self._bytes[served],
-            )
+            msgspec.structs.replace(_told_record(made, at, *served, _sum(usages)), response_bytes=self._bytes[served])
             for served, usages in self._lines.items()
         ]
 
 
 def unknown_record(made: Deferred) -> CallRecord:
-    """The record of a batch that did not tell all that it used, or is gone before it did: unknown is not nothing."""
-    return msgspec.structs.replace(_record(made, opened_at(made.call_id)), usage_source=UsageSource.NONE)
+    """The record of what did not tell all that it used, or is gone before it did: unknown is not nothing."""
+    at = opened_at(made.call_id)
+    return msgspec.structs.replace(_record(made, at, tier=made.kind.tier), usage_source=UsageSource.NONE)
 
 
 class LateUsage(msgspec.Struct, frozen=True, kw_only=True):
-    """What a response used that was made in the background: fields of the entry of the call that made it."""
+    """What a background response or a run used: fields of the entry of the call that made it."""
 
     usage_source: UsageSource
     usage: TokenUsage
     model_served: str | None = None
     tier: str | None = None
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an object told of its usage, as it is to be recorded: of the call that made it, or in records of its own."""
+
+    late: LateUsage | None = None
+    records: list[CallRecord] = []
+
+
+class Kind(msgspec.Struct, frozen=True, kw_only=True):
+    """A kind of object that tells its usage later."""
+
+    path: str
+    """Where it is asked for: its `id`, and its `parent`'s."""
+    read: Callable[[Deferred, bytes], Told | None] | None
+    """What it says of its usage; None while it has not ended. Raises msgspec.DecodeError. No such: its output file says it."""
+    has_records: bool = False
+    """Whether it tells in records of its own."""
+    tier: str = ""
+    """Of these."""
+
+    def unknown(self, made: Deferred) -> Told:
+        """What is recorded of one that will never tell."""
+        return Told(records=[unknown_record(made)]) if self.has_records else Told(late=_UNKNOWN)
+
+
+class _Job(msgspec.Struct):
+    status: str
+    model: str | None = None
+    trained_tokens: Count | None = None
+    finished_at: int | None = None
+
+
+class _ModelUsage(msgspec.Struct):
+    model_name: str
+    prompt_tokens: Count = 0
+    completion_tokens: Count = 0
+    cached_tokens: Count = 0
+
+
+class _EvalRun(msgspec.Struct):
+    status: str
+    per_model_usage: tuple[_ModelUsage, ...] | None = None
+
+
+class _RunUsage(msgspec.Struct):
+    prompt_tokens: Count = 0
+    completion_tokens: Count = 0
+
+
+class _Run(msgspec.Struct):
+    status: str
+    model: str | None = None
+    usage: _RunUsage | None = None
+
+
+def _of_response(_: Deferred, body: bytes) -> Told | None:
+    late = late_usage(body)
+    return Told(late=late) if late else None
+
+
+def _of_run(_: Deferred, body: bytes) -> Told | None:
+    run = msgspec.json.decode(body, type=_Run)
+    if run.status not in _RUN_ENDED:
+        return None
+    if run.usage is None:
+        return Told(late=_UNKNOWN)
+    usage = TokenUsage(input_tokens=run.usage.prompt_tokens, output_tokens=run.usage.completion_tokens)
+    return Told(late=LateUsage(usage_source=UsageSource.PROVIDER, usage=usage, model_served=run.model))
+
+
+def _of_job(made: Deferred, body: bytes) -> Told | None:
+    job = msgspec.json.decode(body, type=_Job)
+    if job.status not in _JOB_ENDED:
+        return None
+    if job.trained_tokens is None:
+        return Told(records=[unknown_record(made)])
+    at = datetime.fromtimestamp(job.finished_at, UTC) if job.finished_at else opened_at(made.call_id)
+    return Told(
+        records=[_told_record(made, at, job.model or "", TRAINING, TokenUsage(input_tokens=job.trained_tokens))]
+    )
+
+
+def _of_eval_run(made: Deferred, body: bytes) -> Told | None:
+    run = msgspec.json.decode(body, type=_EvalRun)
+    if run.status not in _RUN_ENDED:
+        return None
+    if run.per_model_usage is None:
+        return Told(records=[unknown_record(made)])
+    at = opened_at(made.call_id)  # when it ended it does not say
+    return Told(records=[_told_record(made, at, each.model_name, "", _usage_of(each)) for each in run.per_model_usage])
+
+
+def _usage_of(told: _ModelUsage) -> TokenUsage:
+    return TokenUsage(
+        input_tokens=told.prompt_tokens, cached_input_tokens=told.cached_tokens, output_tokens=told.completion_tokens
+    )
+
+
+_JOB_ENDED = frozenset({"succeeded", "failed", "cancelled"})
+_RUN_ENDED = frozenset({"completed", "failed", "cancelled", "canceled", "expired", "incomplete"})
+_UNKNOWN = LateUsage(usage_source=UsageSource.NONE, usage=TokenUsage())
+
+KINDS: Mapping[str, Kind] = {
+    "batches.create": Kind(path="batches/{id}", read=None, has_records=True, tier=BATCH),
+    "responses": Kind(path="responses/{id}", read=_of_response),
+    "fine_tuning.jobs.create": Kind(path="fine_tuning/jobs/{id}", read=_of_job, has_records=True, tier=TRAINING),
+    "evals.runs.create": Kind(path="evals/{parent}/runs/{id}", read=_of_eval_run, has_records=True),
+    "threads.runs.create": Kind(path="threads/{parent}/runs/{id}", read=_of_run),
+    "threads.create_and_run": Kind(path="threads/{parent}/runs/{id}", read=_of_run),
+}
+"""By the operation that makes them."""
 
 
 def late_usage(body: bytes) -> LateUsage | None:
@@ -195,6 +311,12 @@ def told_late(record: CallRecord, late: LateUsage, at: datetime) -> CallRecord:
         usage_source=late.usage_source,
         model_served=late.model_served or record.model_served,
         tier=late.tier or record.tier,
+    )
+
+
+def _told_record(made: Deferred, at: datetime, model: str, tier: str, usage: TokenUsage) -> CallRecord:
+    return msgspec.structs.replace(
+        _record(made, at, model, tier), usage_source=UsageSource.PROVIDER, usage=usage, model_served=model or None
     )
 
 

@@ -14,8 +14,10 @@ import msgspec
 
 STANDARD_TIERS = frozenset({"auto", "default", "standard"})
 """Service tiers that are none: a record leaves them out."""
-SEPARATE_TIERS = frozenset({"flex", "priority"})
-"""Service tiers that no other price holds for. A batch has a discount, and images may be priced by their tokens."""
+TRAINING = "training"
+"""Tokens that a model was trained on, not asked with: the input of a fine-tuning job."""
+SEPARATE_TIERS = frozenset({"flex", "priority", TRAINING})
+"""Tiers that no other price holds for. A batch has a discount, and images may be priced by their tokens."""
 BATCH = "batch"
 SPILLOVER = "spillover"
 """Served beside the deployment of provisioned throughput that was asked, and so charged by token."""
@@ -39,8 +41,9 @@ class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     region: str = ""
     """The region that it holds for, such as `swedencentral`; default: all."""
     tier: str = ""
-    """What else it holds for: `batch`, `flex`, `priority` or `spillover`; of images quality and size, `hd/1024x1024`. Default:
-    any but `flex` and `priority`. With `long`, or `flex/long`: of calls of more than 272,000 tokens of input only."""
+    """What else it holds for: `batch`, `flex`, `priority`, `training` or `spillover`; of images quality and size, `hd/1024x1024`.
+    Default: any but `flex`, `priority` and `training`. With `long`, or `flex/long`, only for calls of more than 272,000 tokens of
+    input."""
     currency: str = ""
     """Default: the configuration's. A price in another currency is not used."""
     since: date = date.min

@@ -17,7 +17,7 @@ from shared.core.calls import Call
 from shared.core.configuration import Target
 from shared.core.headers import Headers, for_record, get, is_spilled_over
 from shared.core.json_text import NOT_READABLE
-from shared.core.money.prices import BATCH, SPILLOVER, STANDARD_TIERS, with_length, without_length
+from shared.core.money.prices import BATCH, SPILLOVER, STANDARD_TIERS, TRAINING, with_length, without_length
 from shared.core.usage import Reading, TokenUsage
 
 _LONGEST_TEXT = 256
@@ -100,6 +100,7 @@ def close_record(call: Call, record: CallRecord, ending: Ending) -> CallRecord:
         model_served=_cut(reading.model),
         tier=_cut(with_length(tier, usage.input_tokens if usage else None)),
         response_id=_cut(reading.response_id),
+        response_parent=_cut(reading.parent_id),
         finish_reasons=tuple(reason[:_LONGEST_WORD] for reason in reading.finish_reasons[:_MOST_REASONS]),
         content_filter=tuple(filtered[:_LONGEST_WORD] for filtered in reading.content_filter[:_MOST_REASONS]),
         usage=usage,
@@ -120,7 +121,7 @@ def tier_of(call: Call, reading: Reading) -> str:
     asked = call.route.operation.tier_fields
     told = reading.tier or "/".join(filter(None, (_asked(call, name) or default for name, default in asked.items())))
     told = without_length(told)
-    return "" if told in STANDARD_TIERS or told in (BATCH, SPILLOVER) else told
+    return "" if told in STANDARD_TIERS or told in (BATCH, SPILLOVER, TRAINING) else told
 
 
 def _asked(call: Call, name: str) -> str | None:

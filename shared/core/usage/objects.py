@@ -20,6 +20,8 @@ class _ObjectMessage(Message):
 
     id: str | None = None
     model: str | None = None
+    thread_id: str | None = None
+    eval_id: str | None = None
     response: _Object | None = None
 
 
@@ -32,5 +34,10 @@ def parse_object(data: bytes) -> Part:
     found = message.response or message
     error, refused = (None, ()) if found.id else message.failure  # an object may tell of a failure that is its own
     return Part(
-        model=found.model, response_id=found.id, error=error, content_filter=refused, done=message.type in TERMINAL
+        model=found.model,
+        response_id=found.id,
+        parent_id=message.eval_id or message.thread_id,
+        error=error,
+        content_filter=refused,
+        done=message.type in TERMINAL,
     )

@@ -37,6 +37,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
     model: str | None = None
     response_id: str | None = None
+    parent_id: str | None = None
+    """Of the thread or evaluation that a run stands below."""
     finish_reasons: tuple[str, ...] = ()
     """In the provider's own words."""
     usage: TokenUsage | None = None
@@ -57,6 +59,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
 
     model: str | None = None
     response_id: str | None = None
+    parent_id: str | None = None
     finish_reasons: tuple[str, ...] = ()
     usage: TokenUsage | None = None
     tier: str | None = None
@@ -68,6 +71,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
         return Reading(
             model=part.model or self.model,
             response_id=part.response_id or self.response_id,
+            parent_id=part.parent_id or self.parent_id,
             finish_reasons=self.finish_reasons + part.finish_reasons,
             usage=part.usage or self.usage,
             tier=part.tier or self.tier,

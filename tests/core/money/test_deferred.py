@@ -13,6 +13,7 @@ from shared.core.money.deferred import (
     BatchUsage,
     Deferred,
     LateUsage,
+    Told,
     deferred_of,
     late_usage,
     parse_batch,
@@ -36,6 +37,20 @@ RECORDS: dict[str, tuple[CallRecord, str | None]] = {
     "a response that has told it": (closed_record(operation="responses", response_id="resp_1"), None),
     "a response whose usage nobody told": (
         closed_record(operation="responses", response_id="resp_1", usage=None, usage_source=UsageSource.NONE), None,
+    ),
+    "a fine-tuning job": (
+        closed_record(operation="fine_tuning.jobs.create", response_id="ftjob-1", **SILENT), "fine_tuning/jobs/ftjob-1",
+    ),
+    "a run of an evaluation": (
+        closed_record(operation="evals.runs.create", response_id="evalrun_1", response_parent="eval_1", **SILENT),
+        "evals/eval_1/runs/evalrun_1",
+    ),
+    "a run of a thread": (
+        closed_record(operation="threads.create_and_run", response_id="run_1", response_parent="thread_1", **SILENT),
+        "threads/thread_1/runs/run_1",
+    ),
+    "a run of nobody knows which thread": (
+        closed_record(operation="threads.runs.create", response_id="run_1", **SILENT), None,
     ),
     "a batch that was refused": (
         closed_record(operation="batches.create", response_id="batch_1", status=400, **SILENT), None,
@@ -144,6 +159,78 @@ def test_a_batch_goes_on_until_it_has_ended_somehow() -> None:
 def test_a_batch_that_is_gone_is_unknown_usage() -> None:
     entry = entry_of(unknown_record(made()))
     assert (entry.usage_source, entry.input_tokens, entry.hour) == (UsageSource.NONE, None, "2026112112")
+
+
+def made_by(operation: str) -> Deferred:
+    found = deferred_of(closed_record(operation=operation, response_id="o_1", response_parent="p_1", **SILENT))
+    assert found
+    return found
+
+
+def told_by(operation: str, **body: Any) -> Told | None:
+    made = made_by(operation)
+    assert made.kind.read
+    return made.kind.read(made, json.dumps({"id": "o_1", "model": "gpt-4o-mini-2024-07-18"} | body).encode())
+
+
+OBJECTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "a job that goes on": ("fine_tuning.jobs.create", {"status": "running", "trained_tokens": None}),
+    "a run that goes on": ("threads.runs.create", {"status": "requires_action", "usage": None}),
+    "an evaluation that goes on": ("evals.runs.create", {"status": "in_progress"}),
+}
+
+
+@pytest.mark.parametrize(("operation", "body"), OBJECTS.values(), ids=OBJECTS.keys())
+def test_what_goes_on_has_nothing_to_tell_yet(operation: str, body: dict[str, Any]) -> None:
+    assert told_by(operation, **body) is None
+
+
+def test_a_fine_tuning_job_is_a_ledger_line_of_the_tokens_that_it_trained_on() -> None:
+    told = told_by(
+        "fine_tuning.jobs.create", status="succeeded", trained_tokens=5_768, finished_at=int(ENDED.timestamp())
+    )
+    assert told
+    (entry,) = map(entry_of, told.records)
+    assert (entry.client_id, entry.operation, entry.tier, entry.hour) == (
+        "team-blue", "fine_tuning", "training", "2026112203",
+    )  # fmt: skip
+    assert (entry.model_served, entry.input_tokens, entry.output_tokens) == ("gpt-4o-mini-2024-07-18", 5_768, None)
+    assert told == told_by(
+        "fine_tuning.jobs.create", status="succeeded", trained_tokens=5_768, finished_at=int(ENDED.timestamp())
+    ), "asked again it is the same line"
+
+
+def test_a_run_of_an_evaluation_is_a_ledger_line_for_each_model() -> None:
+    usage = [
+        {"model_name": name, "invocation_count": 3, "prompt_tokens": 9, "completion_tokens": 2, "cached_tokens": 4}
+        for name in ("gpt-4o", "o3")
+    ]
+    told = told_by("evals.runs.create", status="completed", per_model_usage=usage)
+    assert told
+    lines = [entry_of(record) for record in told.records]
+    assert [(each.model_served, each.input_tokens, each.cached_input_tokens, each.output_tokens) for each in lines] == [
+        ("gpt-4o", 9, 4, 2), ("o3", 9, 4, 2),
+    ]  # fmt: skip
+    assert len({each.call_id for each in lines}) == 2
+
+
+def test_a_run_of_a_thread_tells_the_usage_of_the_call_that_made_it() -> None:
+    told = told_by("threads.runs.create", status="expired", usage={"prompt_tokens": 20, "completion_tokens": 10})
+    usage = TokenUsage(input_tokens=20, output_tokens=10)
+    assert told == Told(
+        late=LateUsage(usage_source=UsageSource.PROVIDER, usage=usage, model_served="gpt-4o-mini-2024-07-18")
+    )
+
+
+def test_what_has_ended_and_does_not_say_what_it_used_is_unknown_usage() -> None:
+    for operation, status in (("fine_tuning.jobs.create", "cancelled"), ("evals.runs.create", "failed")):
+        told = told_by(operation, status=status)
+        assert told == made_by(operation).kind.unknown(made_by(operation))
+        assert [record.usage_source for record in told.records] == [UsageSource.NONE]
+    told = told_by("threads.runs.create", status="failed")
+    assert told
+    assert told.late
+    assert told.late.usage_source is UsageSource.NONE
 
 
 def test_a_background_response_tells_its_usage_once_it_has_ended() -> None:

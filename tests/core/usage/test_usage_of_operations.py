@@ -332,6 +332,8 @@ def test_an_error_is_told_by_its_code_and_never_by_its_message(
 
 def test_an_object_that_failed_is_no_error_of_the_call() -> None:
     assert parse_object(b'{"id":"ftjob-1","error":{"code":"exceeded_quota"}}') == Part(response_id="ftjob-1")
+    assert parse_object(b'{"id":"run_1","thread_id":"thread_1"}') == Part(response_id="run_1", parent_id="thread_1")
+    assert parse_object(b'{"id":"evalrun_1","eval_id":"eval_1"}') == Part(response_id="evalrun_1", parent_id="eval_1")
     assert parse_object(b'{"error":{"code":"not_found"}}') == Part(error="not_found")
 
 
