@@ -117,7 +117,9 @@ def _digest(beginning: bytes, then: int) -> str:
 @asynccontextmanager
 async def recording(connection: str) -> AsyncIterator[Recorder]:
     """A recorder on an account of its own."""
-    async with storage_at(connection, "benchrecorder") as parts:
+    async with storage_at(
+        connection, "benchrecorder", use_env_settings=False
+    ) as parts:  # as shared/storage/account.py does
         for part in (parts.archive, parts.ledger, parts.quarantine, parts.shelf):
             await part.prepare()
         yield Recorder(

@@ -268,6 +268,7 @@ async def stores(environ: Mapping[str, str], now: Clock) -> AsyncIterator[Stores
     try:
         yield made
     finally:
+        await made.archive.close()
         await account.close()
 
 

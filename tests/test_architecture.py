@@ -172,8 +172,8 @@ def test_one_who_knows_the_host_is_noticed() -> None:
     assert not importers(planted("shared.x", "from azure.data import tables"), HOST)
 
 
-def test_only_the_edge_to_upstreams_knows_the_http_client(modules: Modules) -> None:
-    assert importers(modules, {"httpx"}) == {"shared.gateway.upstream", "shared.gateway.upstream_transport"}
+def test_only_the_edges_that_speak_http_themselves_know_the_http_client(modules: Modules) -> None:
+    assert importers(modules, {"httpx"}) == {"shared.gateway.upstream", "shared.http1", "shared.storage.blob_wire"}
 
 
 def test_only_the_composition_root_reads_the_environment(modules: Modules) -> None:

@@ -1,4 +1,4 @@
-"""The edge to upstreams: with the transport behind it (upstream_transport.py) the only place that knows httpx.
+"""The edge to upstreams: with the transport behind it (shared/http1.py) the place that knows httpx.
 
 Rule: bytes in, bytes out. Nothing is decompressed, redirected, retried or remembered here, and every way in which HTTP can
 fail becomes an UpstreamError that says whether the request may have reached the upstream. httpx's client is left out: what
@@ -14,7 +14,7 @@ import httpx
 from shared.core.api.upstream_requests import UpstreamRequest
 from shared.core.errors import BadRequest
 from shared.core.headers import Headers
-from shared.gateway.upstream_transport import Http1Transport
+from shared.http1 import Http1Transport
 from shared.settings import Settings
 
 

@@ -220,6 +220,7 @@ class Archive:
             return
 
     async def close(self) -> None:
+        await self._putter.close()
         await self._container.close()
 
     def _blob(self, call_id: str) -> BlobClient:

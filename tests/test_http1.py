@@ -9,7 +9,7 @@ from typing import cast
 import httpx
 import pytest
 
-from shared.gateway.upstream_transport import Http1Transport
+from shared.http1 import Http1Transport
 
 TIMES = httpx.Timeout(2.0).as_dict()
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

@@ -1,4 +1,4 @@
-"""HTTP/1.1 to upstreams: the transport behind httpx (RFC 9112).
+"""HTTP/1.1 (RFC 9112): to upstreams as the transport behind httpx, and to the Storage account for what it is asked most.
 
 Rule: bytes in, bytes out. Header lines go out as they were given and come back as they came; what came of a body before it
 broke off is handed on before the break is told; nothing is repeated. One socket read is one piece of a body.
@@ -30,7 +30,8 @@ _NO_BODY = frozenset({204, 304})
 _ALIVE_S = 60
 """Of silence before TCP asks whether the other side is there: what lies between forgets a silent connection in minutes."""
 
-type _Origin = tuple[str, str, int]
+type Origin = tuple[str, str, int]
+"""Scheme, host and port."""
 
 
 class Http1Transport(httpx.AsyncBaseTransport):
@@ -39,7 +40,7 @@ class Http1Transport(httpx.AsyncBaseTransport):
     def __init__(self, *, connections: int, idle_s: float) -> None:
         self._room = asyncio.Semaphore(connections)
         self._idle_s = idle_s
-        self._idle: defaultdict[_Origin, deque[_Connection]] = defaultdict(deque)
+        self._idle: defaultdict[Origin, deque[_Connection]] = defaultdict(deque)
 
     @override
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -60,7 +61,25 @@ class Http1Transport(httpx.AsyncBaseTransport):
         body = _Body(self, origin, exchange, times["read"])
         return httpx.Response(exchange.status, headers=exchange.headers, stream=body, request=request)
 
-    async def _connection(self, origin: _Origin, patience_s: float) -> "_Connection":
+    async def whole(
+        self, origin: Origin, method: str, request: bytes, *, connect_s: float, patience_s: float
+    ) -> tuple[int, bytes]:
+        """Sends a request that is written out; the status and the body of its answer, once there is room for it."""
+        await self._room.acquire()
+        exchange = None
+        try:
+            exchange = _Exchange(await self._connection(origin, connect_s), method)
+            await exchange.connection.write(request)
+            body = b"".join([piece async for piece in exchange.body(patience_s)])
+        except BaseException:
+            if exchange:
+                exchange.give_up()
+            self._room.release()
+            raise
+        self.release(origin, exchange)
+        return exchange.status, body
+
+    async def _connection(self, origin: Origin, patience_s: float) -> "_Connection":
         scheme, host, port = origin
         idle = self._idle[origin]
         while idle:
@@ -79,7 +98,7 @@ class Http1Transport(httpx.AsyncBaseTransport):
         except (OSError, UnicodeError) as error:  # a name that cannot be one is a UnicodeError
             raise httpx.ConnectError(str(error)) from error
 
-    def release(self, origin: _Origin, exchange: "_Exchange") -> None:
+    def release(self, origin: Origin, exchange: "_Exchange") -> None:
         """The exchange is over: its connection waits for the next, where it can."""
         self._room.release()
         if not exchange.leaves_open:
@@ -323,7 +342,7 @@ class _Exchange:
 class _Body(httpx.AsyncByteStream):
     """The body of an answer; gives its connection back at its end, or up where it is not read so far."""
 
-    def __init__(self, pool: Http1Transport, origin: _Origin, exchange: _Exchange, patience_s: float) -> None:
+    def __init__(self, pool: Http1Transport, origin: Origin, exchange: _Exchange, patience_s: float) -> None:
         self._pool, self._origin, self._exchange, self._patience_s = pool, origin, exchange, patience_s
         self._is_open = True
 
