@@ -6,9 +6,10 @@ and the rest of `.create`, `.alter`, `.delete` and `.enable` (policies, row-leve
 https://learn.microsoft.com/kusto/management/
 """
 
+import functools
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import duckdb
 import duckdb_kql
 from duckdb_kql.errors import KqlError
 from duckdb_kql.server import RestColumn, Result
+from duckdb_kql.stored_functions import ResolvedFunctions, StoredFunction, parse_functions
 from duckdb_kql.types import kusto_type
 
 _DUCKDB_TYPES = {
@@ -61,7 +63,7 @@ class Store:
 
     def __init__(self) -> None:
         self._duckdb = duckdb_kql.connect()
-        self._functions: dict[str, str] = {}
+        self._functions: dict[str, StoredFunction] = {}
         self.tables: dict[str, Table] = {}
         patterns: dict[str, Callable[[re.Match[str]], Result | None]] = {
             rf"\.create(-merge|-or-alter)? table {_NAME.format('t')} *\((?P<columns>[^)]*)\).*": self._create_table,
@@ -192,7 +194,7 @@ class Store:
         return Result([RestColumn.derived("Name", "string")], [(name,) for name in names])
 
     def _create_function(self, command: re.Match[str]) -> None:
-        self._functions[command["name"]] = f"function {command['rest']}"
+        self._functions |= _parsed(f"function {command['rest']}")
 
     def _alter_update(self, command: re.Match[str]) -> None:
         policies = [policy for policy in _literal(command["json"]) if policy.get("IsEnabled", True)]
@@ -216,7 +218,8 @@ class Store:
     # ---- helpers
 
     def _relation(self, kql: str, parameters: dict[str, Any] | None = None) -> duckdb.DuckDBPyRelation:
-        return duckdb_kql.kql(self._duckdb, kql, parameters, functions=list(self._functions.values()))
+        functions: ResolvedFunctions = {None: self._functions}
+        return duckdb_kql.kql(self._duckdb, kql, parameters, functions=functions)
 
     def _table(self, name: str) -> Table:
         if name not in self.tables:
@@ -225,6 +228,12 @@ class Store:
 
     def _updates_from(self, source: str) -> Iterable[tuple[str, str]]:
         return [(name, query) for name, table in self.tables.items() for of, query in table.updates if of == source]
+
+
+@functools.cache
+def _parsed(definition: str) -> Mapping[str, StoredFunction]:
+    """By name. Parsing takes a tenth of a second or more, so it is done once, however many databases have the function."""
+    return (parse_functions([definition]) or {})[None]
 
 
 def _literal(text: str) -> Any:
