@@ -77,6 +77,7 @@ class Stack:
         """The usage report as soon as `is_right` holds of it; fails, showing the last one, where it never does."""
         report: dict[str, Any] = {}
         for _ in range(300):
+            await self.host.invoke("roll_up_usage")
             report = await self.usage(key, **parameters)
             if is_right(report):
                 return report

@@ -10,6 +10,7 @@ import base64
 import contextlib
 import gzip
 import json
+import secrets
 import socket
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -31,7 +32,6 @@ from starlette.routing import Route
 from devtools.kusto.store import KustoError, Store
 
 POLL_SECONDS = 0.1
-CONTAINER, READY, FAILED, SUCCEEDED = "kusto-temp", "kusto-ready", "kusto-failed", "kusto-succeeded"
 _TAG = "ingest-by:"
 
 
@@ -75,6 +75,7 @@ class KustoServer:
         self.faults = Faults()
         self._store = store or Store()
         self._storage = storage_connection_string
+        self._name = f"kusto-{secrets.token_hex(4)}"  # clusters that share an account do not read each other's queues
         self._resources: list[tuple[str, str]] = []
         self._changed = asyncio.Condition()
         self._listener = socket.create_server(("127.0.0.1", port))
@@ -93,7 +94,7 @@ class KustoServer:
     async def __aenter__(self) -> Self:
         self._tasks = [asyncio.create_task(self._server.serve(sockets=[self._listener]))]
         if self._storage:
-            self._resources = await _create_resources(self._storage)
+            self._resources = await _create_resources(self._storage, self._name)
             self._tasks.append(asyncio.create_task(self._pump(self._storage)))
         return self
 
@@ -189,7 +190,8 @@ class KustoServer:
 
     async def _pump(self, connection_string: str) -> None:
         async with QueueServiceClient.from_connection_string(connection_string) as service:
-            ready, failed = service.get_queue_client(READY), service.get_queue_client(FAILED)
+            ready = service.get_queue_client(f"{self._name}-ready")
+            failed = service.get_queue_client(f"{self._name}-failed")
             while True:
                 with contextlib.suppress(AzureError):  # Storage is away: its messages wait
                     await self._take_messages(ready, failed)
@@ -241,27 +243,27 @@ def _inflated(data: bytes) -> bytes:
     return gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
 
 
-async def _create_resources(connection_string: str) -> list[tuple[str, str]]:
-    """Make the containers and queues; returns (kind, URL with SAS) as `.get ingestion resources` lists them."""
+async def _create_resources(connection_string: str, name: str) -> list[tuple[str, str]]:
+    """Make a cluster's container and queues; returns (kind, URL with SAS) as `.get ingestion resources` lists them."""
     parts = dict(part.split("=", 1) for part in connection_string.strip(";").split(";"))
     account, key, until = parts["AccountName"], parts["AccountKey"], datetime.now(UTC) + timedelta(days=1)
     found: list[tuple[str, str]] = []
     async with BlobServiceClient.from_connection_string(connection_string) as blobs:
         async with _ignoring_existing():
-            await blobs.create_container(CONTAINER)
+            await blobs.create_container(f"{name}-temp")
         sas = generate_container_sas(
             account,
-            CONTAINER,
+            f"{name}-temp",
             key,
             permission=ContainerSasPermissions(read=True, write=True, create=True),
             expiry=until,
         )
-        found.append(("TempStorage", f"{blobs.url.rstrip('/')}/{CONTAINER}?{sas}"))
+        found.append(("TempStorage", f"{blobs.url.rstrip('/')}/{name}-temp?{sas}"))
     async with QueueServiceClient.from_connection_string(connection_string) as queues:
         kinds = {
-            "SecuredReadyForAggregationQueue": READY,
-            "FailedIngestionsQueue": FAILED,
-            "SuccessfulIngestionsQueue": SUCCEEDED,
+            "SecuredReadyForAggregationQueue": f"{name}-ready",
+            "FailedIngestionsQueue": f"{name}-failed",
+            "SuccessfulIngestionsQueue": f"{name}-succeeded",
         }
         for kind, queue in kinds.items():
             async with _ignoring_existing():

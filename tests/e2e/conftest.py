@@ -10,7 +10,7 @@ from shared.core.configuration import UpstreamKind
 from tests.stack import Stack, running, upstream_of
 
 SELDOM = "0 0 0 1 1 *"
-"""A rollup schedule for apps whose usage nobody reads."""
+"""A rollup schedule for apps whose usage is read seldom: `usage_when` has it rolled up."""
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +22,7 @@ def simulator() -> Iterator[Simulator]:
 
 @pytest.fixture(scope="session")
 async def stack(anyio_backend: str, azurite: Azurite, simulator: Simulator) -> AsyncIterator[Stack]:
-    async with running(azurite, simulator, "e2e") as started:
+    async with running(azurite, simulator, "e2e", TOLLGATE_ROLLUP_SCHEDULE=SELDOM) as started:
         yield started
 
 
