@@ -7,7 +7,7 @@ from devtools.azurite import Azurite
 from devtools.simulator import Simulator
 from tests.stack import running
 
-WARM_UP, CALLS = 1000, 2000
+WARM_UP, CALLS = 800, 1200
 LEAK_OF_THE_RUNTIME = 2048
 """Bytes a call: what azure-functions-runtime 1.3.0 keeps of each request where nobody lets go of it."""
 
