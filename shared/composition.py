@@ -238,7 +238,7 @@ async def services(environ: Mapping[str, str], now: Clock) -> Services:
             now=now,
         ),
         usage=stores.usage,
-        usage_rows=_usage_source(settings, directory, stores.usage),
+        usage_rows=_usage_source(settings, directory, stores.usage, now),
         chains=stores.chains,
         calls=CallSearch(tables.get_table_client(f"{settings.prefix}Ledger")),
         exports=exports,
@@ -330,7 +330,7 @@ def _transport(settings: Settings, queues: QueueServiceClient) -> Transport:
     return EventHubs(client, settings.event_hub_message_bytes)
 
 
-def _usage_source(settings: Settings, directory: Directory, table: UsageTable) -> UsageSource:
+def _usage_source(settings: Settings, directory: Directory, table: UsageTable, now: Clock) -> UsageSource:
     if not settings.usage_from_kusto:
         return table
     if not settings.kusto_uri:
@@ -343,6 +343,7 @@ def _usage_source(settings: Settings, directory: Directory, table: UsageTable) -
         settings.kusto_uri,
         settings.kusto_database,
         lambda: directory.current.prices if directory.current else PriceSheet(),
+        now,
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -12,7 +12,7 @@ from devtools.kusto import KustoServer
 from shared.core.call_record import CallRecord, Outcome, UsageSource
 from shared.core.errors import NotReady
 from shared.core.money.deferred import BatchUsage, Deferred, parse_batch
-from shared.core.money.ledger import Span, UsageHour, add_up, entry_of, roll_up
+from shared.core.money.ledger import Span, UsageHour, add_up, entry_of, hours_since, roll_up
 from shared.core.money.prices import NO_PRICES, Price, PriceSheet, sheet_of
 from shared.core.money.pricing import rated
 from shared.core.recording.events import Closed
@@ -58,6 +58,8 @@ MORE = [
     *(Closed(record=record) for record in a_batch()),
 ]
 EVENTS: tuple[Closed, ...] = (*CALLS, *MORE)
+NOW = NOON + timedelta(days=22)
+"""The last call was two days ago: an hour of provisioned throughput costs money all the same."""
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +72,10 @@ async def server(anyio_backend: str) -> AsyncIterator[KustoServer]:
 
 def rolled_up(sheet: PriceSheet = PRICES) -> list[UsageHour]:
     """What the rollup makes of the same calls."""
-    hours: dict[str, list[Any]] = defaultdict(list)
-    for event in EVENTS:
-        entry = entry_of(event.record)
+    entries = [entry_of(event.record) for event in EVENTS]
+    first = datetime.strptime(min(entry.hour for entry in entries), "%Y%m%d%H").replace(tzinfo=UTC)
+    hours: dict[str, list[Any]] = {hour: [] for hour in hours_since(first - timedelta(hours=1), NOW)}
+    for entry in entries:
         hours[entry.hour].append(entry)
     return [row for hour in sorted(hours) for row in rated(sheet, hour, roll_up(hour, hours[hour]))]
 
@@ -85,7 +88,7 @@ def summed(span: Span) -> list[UsageHour]:
 
 
 async def read(server: KustoServer, span: Span, start: str, end: str, client_id: str | None = None) -> list[UsageHour]:
-    source = UsageExplorer(server.url, server.database, lambda: PRICES)
+    source = UsageExplorer(server.url, server.database, lambda: PRICES, lambda: NOW)
     return [row async for row in source.rows(span, start, end, client_id)]
 
 
@@ -112,6 +115,6 @@ async def test_a_cluster_that_is_away_or_lacks_the_functions_is_told_as_such(ser
             await read(server, Span.DAY, "20260101", "20270101")
     finally:
         server.faults.unavailable = False
-    source = UsageExplorer(server.url, "another", lambda: PRICES)
+    source = UsageExplorer(server.url, "another", lambda: PRICES, lambda: NOW)
     with pytest.raises(NotReady, match="lacks queries"):
         await anext(source.rows(Span.DAY, "20260101", "20270101", None))
