@@ -21,7 +21,7 @@ from shared.core.money.ledger import UsageHour
 from shared.core.money.prices import PriceSheet, is_batch, without_length
 from shared.core.parameters import Parameters
 from shared.core.reports.charges import Charge, charges_of
-from shared.core.reports.usage_report import Figures, UsageQuery, beginning_of
+from shared.core.reports.usage_report import Addend, Figures, UsageQuery, beginning_of
 
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 _USAGE = "organization.usage"
@@ -297,7 +297,7 @@ class _Sum:
 
     def add(self, row: UsageHour, charge: Charge | None) -> None:
         if charge is None:
-            self.figures.add(row)
+            self.figures.add(Addend.of(row))
             if row.cost or not row.unpriced_calls:
                 self.cost = (self.cost or Decimal(0)) + row.cost
             return

@@ -13,7 +13,7 @@ import msgspec
 
 from shared.core.errors import BadRequest
 from shared.core.money.ledger import UsageHour
-from shared.core.reports.usage_report import TIMES, Figures, Line, UsageQuery, money, time_of
+from shared.core.reports.usage_report import TIMES, Addend, Figures, Line, UsageQuery, money, time_of
 
 NAMES = ("client_id", "cost_center", "model", "deployment")
 """What the page offers to filter by."""
@@ -80,10 +80,11 @@ class Overview:
             return
         granularity, by = self.query.group_by
         period, group = time_of(row.hour, granularity, self.query.zone), getattr(row.key, by)
-        self._periods[period].add(row)
-        self._groups[group].add(row)
+        addend = Addend.of(row)
+        self._periods[period].add(addend)
+        self._groups[group].add(addend)
         if self._clients is not self._groups:
-            self._clients[row.key.client_id].add(row)
+            self._clients[row.key.client_id].add(addend)
         point = self._points.setdefault((period, group), [0, 0, 0, 0, Decimal(0)])
         for index, amount in enumerate((row.calls, row.unpriced_calls, row.input_tokens, row.output_tokens, row.cost)):
             point[index] += amount

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
-from typing import Any
+from typing import Any, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
@@ -160,6 +160,29 @@ def _next(instant: datetime, span: Span) -> datetime:
     return _beginning(_beginning(instant, span) + _LONGEST[span], span)
 
 
+class Addend(msgspec.Struct, frozen=True):
+    """What a row adds to each sum that it is part of, made once."""
+
+    counters: list[tuple[str, int]]
+    """Those that are not zero."""
+    cost: Decimal
+    versions: frozenset[str]
+    duration_ms: int
+    """The histogram's lanes, as are the next."""
+    first_byte_ms: int
+
+    @classmethod
+    def of(cls, row: UsageHour) -> Self:
+        """What a row adds."""
+        return cls(
+            [(name, amount) for name in COUNTERS if (amount := getattr(row, name))],
+            row.cost,
+            frozenset(row.price_version.split(",")) if row.price_version else frozenset(),
+            row.duration_ms_histogram.lanes,
+            row.first_byte_ms_histogram.lanes,
+        )
+
+
 class Figures:
     """What rows add up to, so far."""
 
@@ -169,22 +192,17 @@ class Figures:
         self.counters: dict[str, int] = dict.fromkeys(COUNTERS, 0)
         self.cost = Decimal(0)
         self.versions: set[str] = set()
-        self.duration_ms: dict[int, int] = defaultdict(int)
-        self.first_byte_ms: dict[int, int] = defaultdict(int)
+        self.duration_ms = 0
+        self.first_byte_ms = 0
 
-    def add(self, row: UsageHour) -> None:
+    def add(self, row: Addend) -> None:
         """Adds one more row."""
-        counters = self.counters
-        for name in COUNTERS:
-            if amount := getattr(row, name):  # most are zero
-                counters[name] += amount
+        for name, amount in row.counters:
+            self.counters[name] += amount
         self.cost += row.cost
-        if row.price_version:
-            self.versions.update(row.price_version.split(","))
-        for bucket, count in row.duration_ms_histogram.counts.items():
-            self.duration_ms[bucket] += count
-        for bucket, count in row.first_byte_ms_histogram.counts.items():
-            self.first_byte_ms[bucket] += count
+        self.versions |= row.versions
+        self.duration_ms += row.duration_ms
+        self.first_byte_ms += row.first_byte_ms
 
     def include(self, other: "Figures") -> None:
         """Adds all that another adds up to."""
@@ -192,10 +210,8 @@ class Figures:
             self.counters[name] += amount
         self.cost += other.cost
         self.versions |= other.versions
-        for bucket, count in other.duration_ms.items():
-            self.duration_ms[bucket] += count
-        for bucket, count in other.first_byte_ms.items():
-            self.first_byte_ms[bucket] += count
+        self.duration_ms += other.duration_ms
+        self.first_byte_ms += other.first_byte_ms
 
     def line(self) -> Line:
         """All figures, by name."""
@@ -221,8 +237,9 @@ class Report:
     def add(self, row: UsageHour) -> None:
         """Counts a row, where the query takes it."""
         if self._query.takes(row.key):
-            self._lines[self._group(row)].add(row)
-            self._total.add(row)
+            addend = Addend.of(row)
+            self._lines[self._group(row)].add(addend)
+            self._total.add(addend)
 
     def lines(self) -> Iterator[Line]:
         """Every line, ordered by the groups."""
@@ -286,8 +303,8 @@ def money(amount: Decimal) -> str:
     return format(amount, "f")
 
 
-def _percentiles(counts: dict[int, int]) -> dict[str, int | None]:
-    histogram = Histogram(counts)
+def _percentiles(lanes: int) -> dict[str, int | None]:
+    histogram = Histogram.of_lanes(lanes)
     return {f"p{percent}": histogram.percentile(percent) for percent in PERCENTILES}
 
 

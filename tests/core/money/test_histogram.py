@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,6 +40,18 @@ def test_a_histogram_comes_back_from_its_text(some: list[int]) -> None:
     assert Histogram.parse(str(histogram)) == histogram
     assert histogram.total == len(some)
     assert histogram.counts == Counter(map(bucket_of, some))
+
+
+@given(values, values)
+def test_lanes_add_up_as_histograms_do(one: list[int], other: list[int]) -> None:
+    lanes = Histogram.of(one).lanes + Histogram.of(other).lanes
+    assert Histogram.of_lanes(lanes) == Histogram.of(one + other)
+
+
+@pytest.mark.parametrize("text", ["1", "1:", "1:2:3", "a:1", "1:2,3:4", "1:2  3:4", "1:null"])
+def test_another_text_is_no_histogram(text: str) -> None:
+    with pytest.raises(ValueError, match="no histogram"):
+        Histogram.parse(text)
 
 
 @given(st.lists(sizes, min_size=1, max_size=200), st.sampled_from([1, 50, 95, 99, 100]))
