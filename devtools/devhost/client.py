@@ -26,6 +26,7 @@ from typing import Self
 from devtools import processes
 
 _ROOT = Path(__file__).resolve().parents[2]
+_SHOWN = 20_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,7 @@ class Tools:
 
 
 class StartError(Exception):
-    """The host ended or stayed silent; the message ends with what it printed."""
+    """The host ended or stayed silent; the message ends with the last of what it printed."""
 
 
 class DevHost:
@@ -112,12 +113,12 @@ class DevHost:
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             if self._running().process.poll() is not None:
-                raise StartError(f"the host ended with {self._running().process.returncode}:\n{self.log}")
+                raise StartError(f"the host ended with {self._running().process.returncode}:\n{self.log[-_SHOWN:]}")
             with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
                 if (await self.status()).get("state") == "Running":
                     return
             await asyncio.sleep(0.02)
-        raise StartError(f"the host does not answer after {timeout:.0f} s:\n{self.log}")
+        raise StartError(f"the host does not answer after {timeout:.0f} s:\n{self.log[-_SHOWN:]}")
 
     async def status(self) -> Mapping[str, object]:
         """GET /admin/host/status; this host adds `processId`, that of the worker process."""
@@ -156,6 +157,9 @@ class DevHost:
     async def kill(self) -> None:
         """End the supervisor and the worker process with SIGKILL, both at once, as a crash of the machine would."""
         await asyncio.to_thread(processes.kill, self._running())
+        # The worker process has the port too, and may take a moment to be gone.
+        while not _is_free(self._port):  # noqa: ASYNC110 - nobody tells of it
+            await asyncio.sleep(0.01)
 
     async def kill_worker(self) -> None:
         """End the worker process with SIGKILL; the supervisor starts another."""
@@ -188,6 +192,14 @@ class DevHost:
 
 def _uses_core_tools() -> bool:
     return os.environ.get("TOLLGATE_HOST") == "func"
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe, contextlib.suppress(OSError):
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", port))
+        return True
+    return False
 
 
 def _free_port() -> int:

@@ -10,7 +10,6 @@ https://learn.microsoft.com/azure/azure-functions/functions-bindings-storage-que
 import asyncio
 import base64
 import binascii
-import contextlib
 import logging
 from collections.abc import Mapping
 from datetime import datetime
@@ -106,13 +105,13 @@ class QueueListener:
             await self._move_to_poison(queue, poison, message)
             return
         given = self._input(body, _metadata(message, body), f"New queue message detected on '{self._name}'.")
-        renewal = asyncio.create_task(self._renew(queue, message))
+        done = asyncio.Event()
+        renewal = asyncio.create_task(self._renew(queue, message, done))
         try:
             succeeded = await self._invocations.trigger(self.function, given)
         finally:
-            renewal.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await renewal
+            done.set()
+            await renewal  # not cancelled: a renewal whose answer is not heard leaves us without the right to settle
         if succeeded:
             await queue.delete_message(message.id, pop_receipt=message.pop_receipt)
         elif message.dequeue_count >= self._options.max_dequeue_count:
@@ -120,9 +119,11 @@ class QueueListener:
         else:
             await queue.update_message(message, visibility_timeout=round(self._options.visibility_timeout_s))
 
-    async def _renew(self, queue: QueueClient, message: Any) -> None:
+    async def _renew(self, queue: QueueClient, message: Any, done: asyncio.Event) -> None:
         while True:
-            await asyncio.sleep(self._lease_s / 2)
+            await pause(done, self._lease_s / 2)
+            if done.is_set():
+                return
             try:
                 updated = await queue.update_message(message, visibility_timeout=round(self._lease_s))
                 message.pop_receipt = updated.pop_receipt

@@ -19,6 +19,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 _STOP = (signal.SIGTERM, signal.SIGINT)
 _STEADY_S = 30.0
 _LONGEST_DELAY_S = 10.0
+_NOT_ITS_FAULT = (TIMEOUT_EXIT_CODE, -signal.SIGKILL)
 
 
 def supervise(options: Options) -> int:
@@ -45,7 +46,7 @@ def _keep_worker(options: Options, listener: socket.socket) -> int:
             return 0
         if worker.returncode == BAD_APP_EXIT_CODE:
             return 1
-        steady = time.monotonic() - started > _STEADY_S or worker.returncode == TIMEOUT_EXIT_CODE
+        steady = time.monotonic() - started > _STEADY_S or worker.returncode in _NOT_ITS_FAULT
         delay = 0.1 if steady else min(2 * delay, _LONGEST_DELAY_S)
         print(f"The worker process ended with {worker.returncode}, starting again in {delay:.1f} s", flush=True)
         if not _sleep(delay):
