@@ -8,9 +8,11 @@ The rule: nobody guesses a port. Port 0 lets Azurite choose, and the addresses a
 https://learn.microsoft.com/azure/storage/common/storage-use-azurite
 """
 
+import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -28,6 +30,7 @@ ACCOUNT = "devstoreaccount1"
 # The same well-known account and key in every installation of Azurite; it opens nothing else.
 ACCOUNT_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 START_TIMEOUT_S = 60.0  # one second on an idle machine
+_CRASH_TIMEOUT_S = 60.0
 
 _LISTENING = re.compile(r"Azurite (Blob|Queue|Table) service is successfully listening at http://127\.0\.0\.1:(\d+)")
 _TAKEN = re.compile(r"EADDRINUSE.*:(\d+)")
@@ -53,9 +56,10 @@ class PortTakenError(processes.ChildError):
 class Azurite:
     """A running Azurite. As a context manager it stops at the end."""
 
-    def __init__(self, data: Path | None, ports: Ports, log: Path | None, *, always_durable: bool = False) -> None:
+    def __init__(self, data: Path | None, ports: Ports, log: Path | None, *, crashes: bool = False) -> None:
         self._data = data
-        self._env = {**os.environ, "AZURITE_ALWAYS_DURABLE": "1"} if always_durable else os.environ
+        self._crashes = crashes
+        self._env = {**os.environ, "AZURITE_SAVES_AT_CRASH": "1"} if crashes else os.environ
         self._scratch = None if log else Path(tempfile.mkdtemp(prefix="azurite-"))
         self._log = log or Path(f"{self._scratch}/azurite.log")
         self._child, self.ports = _launch(data, ports, self._log, self._env)
@@ -67,14 +71,14 @@ class Azurite:
         ports: Ports = Ports(),
         log: Path | None = None,
         *,
-        always_durable: bool = False,
+        crashes: bool = False,
     ) -> Self:
         """Start on a data folder (None: everything in memory, gone at the end) and wait until it serves.
 
-        always_durable: nothing that was acknowledged is lost by a kill, however slow that makes it.
+        crashes: `kill` loses nothing that was acknowledged, however much there is; any other end may.
         Raises PortTakenError, and ChildError for all else.
         """
-        return cls(data, ports, log, always_durable=always_durable)
+        return cls(data, ports, log, crashes=crashes)
 
     @property
     def child(self) -> processes.Child:
@@ -101,6 +105,10 @@ class Azurite:
 
     def kill(self) -> None:
         """Stop it with SIGKILL, as a crash would."""
+        if self._crashes:
+            self.process.send_signal(signal.SIGUSR2)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(_CRASH_TIMEOUT_S)
         processes.kill(self._child)
 
     def __enter__(self) -> Self:

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime
 from random import random
 from time import monotonic
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 from azure.core.exceptions import AzureError
@@ -46,7 +46,7 @@ from shared.recording.quarantine import Quarantine
 from shared.recording.recorder import Recorder
 from shared.recording.shelf import Shelf
 from shared.settings import Settings, SettingsInvalid, Transports, read_settings
-from shared.sinks import Forgetting, Sink
+from shared.sinks import Forgetting
 from shared.sinks.archive import Archive
 from shared.sinks.ledger import Ledger
 from shared.storage.account import Account, connect
@@ -61,11 +61,16 @@ from shared.usage.metering import Metering
 from shared.usage.rows import UsageSource
 from shared.usage.table import UsageTable
 
+if TYPE_CHECKING:
+    from shared.sinks.data_explorer import DataExplorer
+
 _log = logging.getLogger(__name__)
 
 type Clock = Callable[[], datetime]
 """Tells the time, in UTC."""
 
+_PATIENCE_S = 10.0
+"""For Data Explorer: its SDK tries again for minutes where the cluster throttles or its storage is away."""
 _MOST_WAITING_BYTES = 64 * 1024 * 1024
 """Of events that wait to be sent, in one process."""
 
@@ -83,6 +88,8 @@ class Stores(msgspec.Struct, frozen=True, kw_only=True):
     chains: Chains
     clients: ClientTable
     recorder: Recorder
+    forgetting: tuple[Forgetting, ...]
+    """What keeps content beside the archive, and can let go of it."""
 
     settings: Settings
     environ: Mapping[str, str]
@@ -95,11 +102,6 @@ class Stores(msgspec.Struct, frozen=True, kw_only=True):
         if source.current is None:
             raise NotReady(f"The configuration cannot be used: {'; '.join(source.status.problems)}")
         return source.current
-
-    @property
-    def forgetting(self) -> tuple[Forgetting, ...]:
-        """What keeps content beside the archive, and can let go of it."""
-        return tuple(sink for sink in self.recorder.sinks if isinstance(sink, Forgetting))
 
     @property
     def parts(self) -> tuple["_Part", ...]:
@@ -285,6 +287,7 @@ def _stores(settings: Settings, account: Account, environ: Mapping[str, str], no
         Quarantine(container("quarantine")),
     )
     ledger, deferred = Ledger(table("Ledger")), DeferredUsage(table("Deferred"))
+    explorer = _explorer(settings, archive)
     return Stores(
         settings=settings,
         environ=environ,
@@ -300,10 +303,11 @@ def _stores(settings: Settings, account: Account, environ: Mapping[str, str], no
         clients=ClientTable(table("Clients")),
         recorder=Recorder(
             archive=archive,
-            sinks=(archive, Gathering(ledger), deferred, *_explorer(settings, archive)),
+            sinks=(archive, Gathering(ledger), deferred, *(Gathering(each, _PATIENCE_S) for each in explorer)),
             quarantine=quarantine,
             shelf=shelf,
         ),
+        forgetting=explorer,
     )
 
 
@@ -359,7 +363,7 @@ def _telemetry(settings: Settings, directory: Directory, environ: Mapping[str, s
     return OpenTelemetry(settings, service=service, now=now, configuration=lambda: directory.current)
 
 
-def _explorer(settings: Settings, archive: Archive) -> tuple[Sink, ...]:
+def _explorer(settings: Settings, archive: Archive) -> tuple["DataExplorer", ...]:
     """Data Explorer, where it is on."""
     if not settings.kusto_uri:
         return ()

@@ -21,13 +21,18 @@ def _table(result: Result) -> Iterator[tuple[str, object, str]]:
     yield "forwarded calls", found.forwarded, f"{found.asked} requests to upstreams"
     yield "ledger entries", found.outcomes.total(), _kinds(found.outcomes)
     yield "archived objects", found.archived, ""
+    yield "analysis rows", found.analysed, f"{found.ingested} ingested"
     yield "lost", len(found.lost), ""
     yield "doubled", len(found.doubled), ""
     yield "wrong token counts", len(found.wrong), ""
     yield "incomplete", found.incomplete.total(), _kinds(found.incomplete)
-    yield "estimated", sources["estimated"], ""
+    yield "estimated", found.estimated.total(), _kinds(found.estimated)
     yield "drained", sources["drained"], ""
     yield "not explained", len(found.differences), ""
+
+
+def _rate(result: Result) -> str:
+    return f"{result.comparison.told.total() / result.calling_seconds:.0f} calls/s while they were made"
 
 
 def _kinds(counts: Mapping[str, int]) -> str:
@@ -38,7 +43,9 @@ def _main() -> int:
     parser = argparse.ArgumentParser(prog="python -m devtools.chaos", description="Break everything, lose nothing.")
     parser.add_argument("--calls", type=int, default=500)
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--faults", type=int, help="default: one for each 16 calls; each takes some seconds")
+    parser.add_argument(
+        "--faults", type=int, help="default: one for each 16 calls, 60 at the most; each takes some seconds"
+    )
     parser.add_argument(
         "--outage", type=float, metavar="S", help="no fault but this: the storage is gone for S seconds"
     )
@@ -49,9 +56,9 @@ def _main() -> int:
     if given.outage:
         planned = outage(planned, given.outage)
     result = asyncio.run(run(planned, given.seed, given.transport))
-    print(f"chaos: {given.calls} calls, seed {given.seed}, {given.transport}, {result.seconds:.0f} s")
+    print(f"chaos: {given.calls} calls, seed {given.seed}, {given.transport}, {result.seconds:.0f} s, {_rate(result)}")
     for name, count, kinds in _table(result):
-        print(f"  {name:<24}{count:>6}  {kinds}")
+        print(f"  {name:<24}{count:>7}  {kinds}")
     for each in result.done if result.comparison.differences else ():
         print(f"    {each.began:%H:%M:%S.%f} to {each.ended:%H:%M:%S.%f}  {each.kind}")
     for difference in result.comparison.differences:

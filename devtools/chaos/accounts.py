@@ -2,20 +2,23 @@
 
 import asyncio
 import hashlib
-import math
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from typing import override
 
 import httpx
 import msgspec
 from azure.core.exceptions import AzureError, ResourceNotFoundError
 from azure.data.tables.aio import TableServiceClient
-from azure.storage.blob.aio import BlobServiceClient
+from azure.storage.blob.aio import BlobServiceClient, ContainerClient
 from azure.storage.queue.aio import QueueServiceClient
 
 from devtools.eventhubs import EventHubsServer
+from devtools.kusto import KustoServer
+from devtools.kusto.server import READY
 from shared.core.call_record import CallRecord
 from shared.core.money.ledger import Span, UsageEntry
 from shared.core.recording import archive
@@ -25,9 +28,12 @@ from shared.recording.chains import Chains
 from shared.sinks.archive import Archive
 from shared.sinks.ledger import Ledger
 
-_PATIENCE_S = 120.0
-"""Since anything was worked off: how long that takes in all is the machine's matter."""
+_PATIENCE_S = 180.0
+"""Since anything moved: how long all takes is the machine's matter. Longer than a lease and than any wait for a retry."""
+_CALM = 4
+"""Looks, half a second apart, at which nothing was on its way: what the host had prefetched has been worked off as well."""
 _CHECKPOINTS = "azure-webjobs-eventhub"
+_ANALYSED = "Calls | project CallId, Outcome, UsageSource, InputTokens, OutputTokens"
 
 
 class Archived(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,11 +44,24 @@ class Archived(msgspec.Struct, frozen=True, kw_only=True):
     response_sha256: str
 
 
+class Analysed(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+    """One row of the view Calls."""
+
+    call_id: str
+    outcome: str
+    usage_source: str
+    input_tokens: int | None
+    output_tokens: int | None
+
+
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that was kept."""
 
     ledger: tuple[UsageEntry, ...]
     archive: tuple[Archived, ...]
+    analysis: tuple[Analysed, ...]
+    ingested: int
+    """Rows in Data Explorer before they are told apart."""
     quarantined: int
     findings: tuple[Finding, ...]
     """What `verify` finds."""
@@ -55,8 +74,8 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
 class Stores:
     """The stores of one app."""
 
-    def __init__(self, connection: str, prefix: str, hub: EventHubsServer) -> None:
-        self._connection, self._prefix, self._hub = connection, prefix, hub
+    def __init__(self, connection: str, prefix: str, hub: EventHubsServer, kusto: KustoServer) -> None:
+        self._connection, self._prefix, self._hub, self._kusto = connection, prefix, hub, kusto
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
@@ -77,50 +96,56 @@ class Stores:
             for hour in sorted({f"{each:%Y%m%d%H}" for each in hours})
             async for entry in self._ledger.entries(hour)
         ]
-        async with httpx.AsyncClient(timeout=30) as http:
+        async with httpx.AsyncClient(timeout=60) as http:
             answer = await http.get(f"{base_url}/usage", headers={"authorization": f"Bearer {admin_key}"})
+        reading = _Reading(self._blobs.get_container_client(f"{self._prefix}-archive"))
+        findings = await self._verified(reading, began)
         return Kept(
             ledger=tuple(entries),
-            archive=tuple([each async for each in self._archived()]),
-            findings=await self._verified(began),
+            archive=tuple(reading.read),
+            analysis=tuple(msgspec.convert(row, Analysed) for row in self._kusto.query(_ANALYSED)),
+            ingested=len(self._kusto.query("CallRecords | project CallId")),
+            findings=findings,
             quarantined=await self._blob_count("quarantine"),
             usage=answer.raise_for_status().json()["total"],
             restless=restless,
         )
 
-    async def _verified(self, began: datetime) -> tuple[Finding, ...]:
-        container = self._blobs.get_container_client
-        stores = verifying.Kept(
-            Archive(container(f"{self._prefix}-archive")), self._ledger, Chains(container(f"{self._prefix}-chains"))
-        )
+    async def _verified(self, archive: Archive, began: datetime) -> tuple[Finding, ...]:
+        chains = Chains(self._blobs.get_container_client(f"{self._prefix}-chains"))
+        stores = verifying.Kept(archive, self._ledger, chains)
         now = datetime.now(UTC)
         return (await verifying.verify(stores, began.date(), now.date(), client_id=None, now=now)).findings
 
     async def _quiet(self) -> str | None:
         """None, or what still moved when patience ended."""
-        deadline, calm, least, moving = time.monotonic() + _PATIENCE_S, 0, math.inf, ""
+        moving, calm, deadline = "", 0, time.monotonic() + _PATIENCE_S
         while time.monotonic() < deadline:
-            try:
-                counts = await self._moving()
-            except AzureError as error:
-                counts, moving = {}, repr(error)
-            else:
-                moving = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-                if (left := sum(counts.values())) < least:
-                    deadline, least = time.monotonic() + _PATIENCE_S, left
+            before, moving = moving, await self._moving()
+            if moving != before:
+                deadline = time.monotonic() + _PATIENCE_S
             calm = 0 if moving else calm + 1
-            if calm == 4:  # nothing for two seconds: what the host had prefetched has been worked off as well
+            if calm == _CALM:
                 return None
             await asyncio.sleep(0.5)
         return moving
 
-    async def _moving(self) -> dict[str, int]:
+    async def _moving(self) -> str:
+        """What is on its way, and how much of it."""
+        try:
+            counts = await self._counts()
+        except AzureError as error:
+            return type(error).__name__
+        return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+
+    async def _counts(self) -> dict[str, int]:
         return {
-            "in the queue": await self._message_count(f"{self._prefix}-calls"),
+            "in the queue": await self._message_count(f"{self._prefix}-calls"),  # those in somebody's hand as well
             "poison messages": await self._message_count(f"{self._prefix}-calls-poison"),
             "on the shelf": await self._blob_count("shelf"),
             "hours to roll up": len(await self._ledger.dirty(Span.HOUR)),
             "events behind": await self._events_behind(),
+            "to ingest": await self._message_count(READY),
         }
 
     async def _message_count(self, queue: str) -> int:
@@ -135,24 +160,33 @@ class Stores:
         return len([name async for name in container.list_blob_names()])
 
     async def _events_behind(self) -> int:
-        stored = self._hub.events("calls")
-        last = {event.partition: event.sequence_number for event in stored}  # in order: the last one wins
-        if not last:
+        """Events that no checkpoint has passed."""
+        behind = Counter(event.partition for event in self._hub.events("calls"))
+        if not behind:
             return 0
         async for blob in self._blobs.get_container_client(_CHECKPOINTS).list_blobs(include=["metadata"]):
-            if (
-                "/checkpoint/" in blob.name
-                and int(blob.metadata["sequencenumber"]) >= last[blob.name.rpartition("/")[2]]
-            ):
-                del last[blob.name.rpartition("/")[2]]
-        return len(last)
+            if "/checkpoint/" in blob.name:
+                behind[blob.name.rpartition("/")[2]] -= int(blob.metadata["sequencenumber"]) + 1
+        return sum(behind.values())
 
-    async def _archived(self) -> AsyncIterator[Archived]:
-        container = self._blobs.get_container_client(f"{self._prefix}-archive")
-        async for name in container.list_blob_names():
-            call = archive.decode(await (await container.download_blob(name)).readall())
-            yield Archived(
-                record=call.record,
-                request_sha256=hashlib.sha256(call.request).hexdigest(),
-                response_sha256=hashlib.sha256(call.response).hexdigest(),
+
+class _Reading(Archive):
+    """The archive, which keeps of each object that is read what is to be compared: all are read once, to be verified."""
+
+    def __init__(self, container: ContainerClient) -> None:
+        super().__init__(container)
+        self.read: list[Archived] = []
+
+    @override
+    async def content(self, call_id: str) -> bytes | None:
+        content = await super().content(call_id)
+        if content is not None:
+            call = archive.decode(content)
+            self.read.append(
+                Archived(
+                    record=call.record,
+                    request_sha256=hashlib.sha256(call.request).hexdigest(),
+                    response_sha256=hashlib.sha256(call.response).hexdigest(),
+                )
             )
+        return content

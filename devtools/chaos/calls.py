@@ -13,6 +13,7 @@ from devtools.chaos.plan import Call
 
 _LONGEST_S = 90.0
 _TAIL = 2000
+_PAUSE_S = 1.0
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +27,8 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     complete: bool = False
     """A success, to its last byte."""
     hung_up: bool = False
+    gave_up: bool = False
+    """It waited for longer than it would."""
     unrecorded: bool = False
     """It was told that the call was served but not recorded."""
     error: str | None = None
@@ -40,7 +43,7 @@ class Teller:
         self._status: int | None = None
         self._call_id: str | None = None
         self._tail = b""
-        self._hung_up = self._whole = False
+        self._hung_up = self._whole = self._gave_up = False
 
     async def ask(self, http: httpx.AsyncClient, key: str) -> Told:
         """Makes the call. A client that finds nobody listening tries again, for it has not called anyone yet."""
@@ -51,8 +54,9 @@ class Teller:
                     await asyncio.sleep(0.2)
         except (httpx.HTTPError, TimeoutError) as failure:
             error = repr(failure)
+            self._gave_up = isinstance(failure, TimeoutError | httpx.TimeoutException)
         if self._status in (429, 502, 503):
-            await asyncio.sleep(0.3)  # as a client would, and so that an outage does not use up all calls
+            await asyncio.sleep(_PAUSE_S)  # as a client would, and so that an outage does not use up all calls
         return self._told(error)
 
     async def _connected(self, http: httpx.AsyncClient, key: str) -> bool:
@@ -94,6 +98,7 @@ class Teller:
             call_id=self._call_id,
             complete=ended_well,
             hung_up=self._hung_up,
+            gave_up=self._gave_up,
             unrecorded=b"could not be recorded" in self._tail,
             error=error or (None if ended_well else self._tail[-200:].decode(errors="replace")),
         )

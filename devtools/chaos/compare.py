@@ -1,8 +1,9 @@
-"""Three accounts of the same calls, compared. The rule: pure; a difference is a sentence that names its call.
+"""Four accounts of the same calls, compared. The rule: pure; a difference is a sentence that names its call.
 
 a call that a client saw complete     one ledger entry, completed, with the provider's tokens, and archived
 a call that an upstream was asked     one ledger entry, and where it has ended an archived object with the same bytes
 any other call                        at most one ledger entry
+an archived object                    one row of analysis, with the ledger's tokens
 """
 
 from collections import Counter, defaultdict
@@ -11,7 +12,7 @@ from datetime import timedelta
 
 import msgspec
 
-from devtools.chaos.accounts import Archived, Kept
+from devtools.chaos.accounts import Analysed, Archived, Kept
 from devtools.chaos.calls import Told
 from devtools.chaos.faults import Done
 from devtools.chaos.plan import Kind
@@ -41,12 +42,17 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """Requests to upstreams: a call may ask several."""
     outcomes: Counter[str]
     archived: int
+    analysed: int
+    ingested: int
+    """Rows of analysis, before those that came twice are told apart."""
     sources: Counter[str]
     lost: tuple[str, ...]
     doubled: tuple[str, ...]
     wrong: tuple[str, ...]
     incomplete: Counter[str]
     """Incomplete calls by what explains them."""
+    estimated: Counter[str]
+    """Calls whose tokens are estimated, likewise."""
     differences: tuple[str, ...]
     """Everything that is not explained, the above among it."""
 
@@ -59,6 +65,7 @@ class _Accounts:
         self.served: Mapping[str, list[Entry]] = _grouped((each.client_request_id or "", each) for each in served)
         self.rows: Mapping[str, list[UsageEntry]] = _grouped((each.end_user or "", each) for each in kept.ledger)
         self.archived: Mapping[str, list[Archived]] = _grouped((each.record.call_id, each) for each in kept.archive)
+        self.analysed = {each.call_id: each for each in kept.analysis}
         self.kept, self.done = kept, done
 
 
@@ -73,12 +80,18 @@ def compare(told: Iterable[Told], served: Iterable[Entry], kept: Kept, done: Seq
     incomplete = {
         each: _why_incomplete(accounts, each, row) for each, row in rows.items() if row.outcome is Outcome.INCOMPLETE
     }
+    estimated = {
+        each: _why_estimated(accounts.told[each])
+        for each, row in rows.items()
+        if row.usage_source is UsageSource.ESTIMATED
+    }
     odd = {each: reason for each, row in rows.items() if (reason := _odd(accounts, each, row))}
     differences = [
         *(f"{each}: lost; told {_say(accounts.told[each])}" for each in lost),
         *(f"{each}: {len(accounts.rows[each])} ledger entries" for each in doubled),
         *(f"{each}: {reason}" for each, reason in (*wrong.items(), *odd.items())),
         *(f"{each}: incomplete; told {_say(accounts.told[each])}" for each, why in incomplete.items() if not why),
+        *(f"{each}: estimated; told {_say(accounts.told[each])}" for each, why in estimated.items() if not why),
         *_differing_totals(kept),
     ]
     return Comparison(
@@ -88,11 +101,14 @@ def compare(told: Iterable[Told], served: Iterable[Entry], kept: Kept, done: Seq
         asked=sum(map(len, accounts.served.values())),
         outcomes=Counter(str(row.outcome) for row in kept.ledger),
         archived=len(kept.archive),
+        analysed=len(kept.analysis),
+        ingested=kept.ingested,
         sources=Counter(str(row.usage_source) for row in kept.ledger),
         lost=lost,
         doubled=doubled,
         wrong=tuple(wrong),
         incomplete=Counter(why or "not explained" for why in incomplete.values()),
+        estimated=Counter(why or "not explained" for why in estimated.values()),
         differences=tuple(differences),
     )
 
@@ -137,6 +153,12 @@ def _wrong(accounts: _Accounts, request_id: str, row: UsageEntry) -> str | None:
 
 def _odd(accounts: _Accounts, request_id: str, row: UsageEntry) -> str | None:
     """What else is wrong with a row."""
+    objects = accounts.archived.get(row.call_id, [])
+    analysed = accounts.analysed.get(row.call_id)
+    return _odd_outcome(accounts, request_id, row) or _odd_analysis(analysed, row, is_archived=bool(objects))
+
+
+def _odd_outcome(accounts: _Accounts, request_id: str, row: UsageEntry) -> str | None:
     told, served = accounts.told[request_id], accounts.served.get(request_id, [])
     objects = accounts.archived.get(row.call_id, [])
     if row.outcome is None:
@@ -150,6 +172,17 @@ def _odd(accounts: _Accounts, request_id: str, row: UsageEntry) -> str | None:
     if not objects:
         return f"{row.outcome}, and not archived"
     return _odd_object(objects[0], row, served)
+
+
+def _odd_analysis(found: Analysed | None, row: UsageEntry, *, is_archived: bool) -> str | None:
+    """What is wrong with a call's row in Data Explorer, where each call is that has ended."""
+    if found is None:
+        return "archived, and not in Data Explorer" if is_archived else None
+    if not is_archived:
+        return "in Data Explorer, and not archived"
+    there = (found.outcome, found.usage_source, found.input_tokens, found.output_tokens)
+    due = (row.outcome, row.usage_source, row.input_tokens, row.output_tokens)
+    return None if there == due else f"{there} in Data Explorer, {due} in the ledger"
 
 
 def _odd_object(kept: Archived, row: UsageEntry, served: Sequence[Entry]) -> str | None:
@@ -176,6 +209,12 @@ def _why_incomplete(accounts: _Accounts, request_id: str, row: UsageEntry) -> st
     return "told that it could not be recorded" if told.unrecorded else None
 
 
+def _why_estimated(told: Told) -> str | None:
+    if told.hung_up:
+        return "its client hung up"
+    return "its client gave up" if told.gave_up else None
+
+
 def _differing_totals(kept: Kept) -> Iterable[str]:
     if kept.restless:
         yield f"never quiet: {kept.restless}"
@@ -183,15 +222,23 @@ def _differing_totals(kept: Kept) -> Iterable[str]:
         yield f"verify: {finding.kind} in the {finding.where}: {finding.what}"
     if kept.quarantined:
         yield f"{kept.quarantined} events quarantined"
-    known = {entry.call_id for entry in kept.ledger}
-    for each in kept.archive:
-        if each.record.call_id not in known:
-            yield f"{each.record.call_id}: archived, and not in the ledger"
+    yield from _unknown(kept)
     counted = [entry for entry in kept.ledger if entry.outcome is not Outcome.REJECTED]
     due = {"calls": len(counted)} | {name: sum(getattr(row, name) or 0 for row in kept.ledger) for name in _SUMS}
     for name, amount in due.items():
         if kept.usage[name] != amount:
             yield f"usage report: {kept.usage[name]} {name}; the ledger has {amount}"
+
+
+def _unknown(kept: Kept) -> Iterable[str]:
+    """What the ledger does not have, and what is there twice though it is told apart."""
+    known = {entry.call_id for entry in kept.ledger}
+    for each in kept.archive:
+        if each.record.call_id not in known:
+            yield f"{each.record.call_id}: archived, and not in the ledger"
+    for call_id, count in Counter(each.call_id for each in kept.analysis).items():
+        if call_id not in known or count > 1:
+            yield f"{call_id}: {count} rows of analysis; {int(call_id in known)} in the ledger"
 
 
 def _began_in_outage(told: Told, done: Sequence[Done]) -> bool:

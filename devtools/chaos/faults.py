@@ -17,6 +17,7 @@ from devtools.azurite import Azurite
 from devtools.chaos.plan import CHAT_MODELS, RESOURCES, Fault, Kind
 from devtools.devhost.client import DevHost
 from devtools.eventhubs import EventHubsServer
+from devtools.kusto import KustoServer
 from devtools.simulator import Fault as UpstreamFault
 from devtools.simulator import Simulator
 
@@ -39,17 +40,20 @@ class Breaker:
         azurite: Azurite,
         simulator: Simulator,
         hub: EventHubsServer,
+        kusto: KustoServer,
         queue_name: str,
         keeper: Executor,
         seed: int,
     ) -> None:
         self.done: list[Done] = []
-        self._host, self._azurite, self._simulator, self._hub = host, azurite, simulator, hub
+        self._host, self._azurite, self._simulator = host, azurite, simulator
+        self._hub, self._kusto = hub, kusto
         self._queue_name = queue_name
         self._keeper = keeper
         """The thread that starts Azurite: a child ends with the thread that started it."""
         self._chance = random.Random(seed)
         self._host_lock, self._storage_lock = asyncio.Lock(), asyncio.Lock()
+        self._hub_lock, self._kusto_lock = asyncio.Lock(), asyncio.Lock()
 
     async def run(self, faults: tuple[Fault, ...], begun: Callable[[], int]) -> None:
         """Breaks everything at its time; returns when all is given back."""
@@ -64,6 +68,10 @@ class Breaker:
             await self._kill_app(fault.kind)
         elif fault.kind in (Kind.STORAGE_KILLED, Kind.STORAGE_STOPPED):
             await self._take_storage_away(fault)
+        elif fault.kind is Kind.HUB_AWAY:
+            await self._take_hub_away(fault)
+        elif fault.kind in (Kind.ANALYSIS_AWAY, Kind.ANALYSIS_SLOW):
+            await self._hold_analysis_up(fault)
         else:
             with self._noted(fault.kind):
                 await self._disturb(fault)
@@ -82,11 +90,28 @@ class Breaker:
                 self._hub.faults.rejected_sends += 8
             case Kind.EVENTS_REPEATED:
                 self._hub.faults.duplicate_deliveries += 20
-            case Kind.HUB_AWAY:
+            case Kind.ANALYSIS_THROTTLED:
+                self._kusto.faults.throttled += 5
+            case Kind.ANALYSIS_ANSWERS_LOST:
+                self._kusto.faults.lost_answers += 3
+
+    async def _take_hub_away(self, fault: Fault) -> None:
+        async with self._hub_lock:
+            with self._noted(fault.kind):
                 self._hub.faults.refuse_connections = True
                 self._hub.drop_connections()
                 await asyncio.sleep(fault.seconds)
                 self._hub.faults.refuse_connections = False
+
+    async def _hold_analysis_up(self, fault: Fault) -> None:
+        async with self._kusto_lock:
+            with self._noted(fault.kind):
+                if fault.kind is Kind.ANALYSIS_AWAY:
+                    self._kusto.faults.unavailable = True
+                else:
+                    self._kusto.faults.slow_s = fault.seconds / 4
+                await asyncio.sleep(fault.seconds)
+                self._kusto.faults.unavailable, self._kusto.faults.slow_s = False, 0.0
 
     async def _kill_app(self, kind: Kind) -> None:
         async with self._host_lock:

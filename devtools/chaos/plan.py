@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 
 CALLS_PER_FAULT = 16
+MOST_FAULTS = 60
+"""Unless more are asked for: each takes seconds, in which less is called."""
 CHAT_MODELS = ("gpt-4o", "o4-mini")
 MODELS = (*CHAT_MODELS, "text-embedding-3-small")
 RESOURCES = ("east", "west")
@@ -32,6 +34,10 @@ class Kind(StrEnum):
     SENDS_REFUSED = "sends refused"
     EVENTS_REPEATED = "events repeated"
     HUB_AWAY = "hub away"
+    ANALYSIS_AWAY = "analysis away"
+    ANALYSIS_THROTTLED = "analysis throttled"
+    ANALYSIS_SLOW = "analysis slow"
+    ANALYSIS_ANSWERS_LOST = "analysis answers lost"
 
 
 _ALWAYS = (
@@ -40,10 +46,17 @@ _ALWAYS = (
     Kind.STORAGE_KILLED,
     Kind.STORAGE_STOPPED,
     Kind.UPSTREAM_FAILED,
+    Kind.ANALYSIS_AWAY,
+    Kind.ANALYSIS_THROTTLED,
+    Kind.ANALYSIS_SLOW,
 )
 KINDS = {
     Transport.STORAGE_QUEUE: (*_ALWAYS, Kind.MESSAGES_DOUBLED),
-    Transport.EVENT_HUBS: (*_ALWAYS, Kind.ACKS_LOST, Kind.SENDS_REFUSED, Kind.EVENTS_REPEATED, Kind.HUB_AWAY),
+    Transport.EVENT_HUBS: (
+        *_ALWAYS,
+        *(Kind.ACKS_LOST, Kind.SENDS_REFUSED, Kind.EVENTS_REPEATED, Kind.HUB_AWAY),
+        Kind.ANALYSIS_ANSWERS_LOST,  # of streaming ingestion, see run.INGESTION
+    ),
 }
 
 
@@ -106,7 +119,7 @@ def plan(calls: int, seed: int, transport: Transport, faults: int | None = None)
     chance = random.Random(f"{seed} {transport}")
     return Plan(
         calls=tuple(_call(chance, f"chaos-{seed}-{number:05d}") for number in range(calls)),
-        faults=_faults(chance, calls, faults or calls // CALLS_PER_FAULT, KINDS[transport]),
+        faults=_faults(chance, calls, faults or min(calls // CALLS_PER_FAULT, MOST_FAULTS), KINDS[transport]),
     )
 
 

@@ -22,17 +22,23 @@ from devtools.chaos.faults import Breaker, Done
 from devtools.chaos.plan import MODELS, RESOURCES, Call, Plan, Transport
 from devtools.devhost.client import DevHost
 from devtools.eventhubs import EventHubsServer
+from devtools.kql import SCHEMA
+from devtools.kusto import KustoServer
 from devtools.simulator import Simulator
 from shared.core.configuration import OnDisconnect
 
 PREFIX = "chaos"
-AT_ONCE = 12
-"""Calls under way."""
+AT_ONCE = 48
+"""Calls under way: most of what a call takes is the upstream's pace."""
+INGESTION = {Transport.STORAGE_QUEUE: "queued", Transport.EVENT_HUBS: "managed"}
+"""How calls get into Data Explorer: each way beside one transport."""
+
+_MANY = 2000
+"""Calls from which on the timer runs less often: an hour is counted from all of its calls."""
 
 _SETTINGS = {
     "FUNCTIONS_WORKER_RUNTIME": "python",
     "TOLLGATE_PREFIX": PREFIX,
-    "TOLLGATE_ROLLUP_SCHEDULE": "* * * * * *",
     "TOLLGATE_INCOMPLETE_AFTER_S": "12",  # shorter than some calls take: their end has to replace it
     "TOLLGATE_DRAIN_TIMEOUT_S": "10",
     "TOLLGATE_FIRST_BYTE_TIMEOUT_S": "20",
@@ -48,6 +54,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     comparison: Comparison
     done: tuple[Done, ...]
     seconds: float
+    calling_seconds: float
+    """Until the last client knew what became of its call."""
     log: str
     """The host's."""
 
@@ -58,6 +66,7 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
     host: DevHost
     simulator: Simulator
     hub: EventHubsServer
+    kusto: KustoServer
     azurite: Azurite
     keeper: ThreadPoolExecutor
     keys: local_config.LocalKeys
@@ -66,12 +75,15 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
 async def run(planned: Plan, seed: int, transport: Transport) -> Result:
     """Carries out a plan; `seed` decides how its faults go about it."""
     began = datetime.now(UTC)
-    async with _stack(transport) as stack:
+    schedule = "* * * * * *" if len(planned.calls) < _MANY else "*/10 * * * * *"
+    async with _stack(transport, schedule) as stack:
+        calling_began = datetime.now(UTC)
         breaker = Breaker(
             host=stack.host,
             azurite=stack.azurite,
             simulator=stack.simulator,
             hub=stack.hub,
+            kusto=stack.kusto,
             queue_name=f"{PREFIX}-calls",
             keeper=stack.keeper,
             seed=seed,
@@ -80,7 +92,8 @@ async def run(planned: Plan, seed: int, transport: Transport) -> Result:
         async with asyncio.TaskGroup() as group:
             group.create_task(breaker.run(planned.faults, lambda: clients.begun))
             group.create_task(clients.run())
-        stores = Stores(stack.azurite.connection_string, PREFIX, stack.hub)
+        calling_seconds = (datetime.now(UTC) - calling_began).total_seconds()
+        stores = Stores(stack.azurite.connection_string, PREFIX, stack.hub, stack.kusto)
         served = await stack.simulator.settled(timeout_s=60)
         async with stores.opened():
             kept = await stores.read(began, stack.host.base_url, stack.keys.admin_key)
@@ -88,6 +101,7 @@ async def run(planned: Plan, seed: int, transport: Transport) -> Result:
             comparison=compare(clients.told, served, kept, breaker.done),
             done=tuple(breaker.done),
             seconds=(datetime.now(UTC) - began).total_seconds(),
+            calling_seconds=calling_seconds,
             log=stack.host.log,
         )
 
@@ -105,7 +119,7 @@ class _Clients:
     async def run(self) -> None:
         """Returns when every client knows what became of its calls."""
         async with (
-            httpx.AsyncClient(base_url=self._base_url, timeout=60) as http,
+            httpx.AsyncClient(base_url=self._base_url, timeout=60, limits=httpx.Limits(max_connections=None)) as http,
             asyncio.TaskGroup() as group,
         ):
             for _ in range(AT_ONCE):
@@ -118,7 +132,7 @@ class _Clients:
 
 
 @contextlib.asynccontextmanager
-async def _stack(transport: Transport) -> AsyncIterator[Stack]:
+async def _stack(transport: Transport, rollup_schedule: str) -> AsyncIterator[Stack]:
     loop = asyncio.get_running_loop()
     with (
         tempfile.TemporaryDirectory(prefix="chaos-") as folder,
@@ -128,23 +142,39 @@ async def _stack(transport: Transport) -> AsyncIterator[Stack]:
         keys = local_config.load_keys(Path(folder) / "keys.json")
         azurite = await loop.run_in_executor(keeper, _azurite, Path(folder) / "azurite")
         try:
-            async with EventHubsServer({"calls": 4}) as hub:
+            async with (
+                EventHubsServer({"calls": 4}) as hub,
+                KustoServer(storage_connection_string=azurite.connection_string) as kusto,
+            ):
+                for file in SCHEMA:
+                    kusto.manage(f".execute database script <|\n{file.read_text(encoding='utf-8')}")
                 settings = {
                     "AzureWebJobsStorage": azurite.connection_string,
                     "TOLLGATE_CONFIG": json.dumps(_configuration(simulator, keys)),
                     "TOLLGATE_ADMIN_KEY": keys.admin_key,
                     "TOLLGATE_TRANSPORT": transport.value,
                     "TOLLGATE_EVENT_HUB": hub.connection_string,
+                    "TOLLGATE_KUSTO_URI": kusto.url,
+                    "TOLLGATE_KUSTO_INGESTION": INGESTION[transport],
+                    "TOLLGATE_ROLLUP_SCHEDULE": rollup_schedule,
                 }
                 # What a killed host had taken from the queue comes back after the lease: ten minutes in Azure.
                 async with DevHost.start(ROOT, _SETTINGS | settings, arguments=("--queue-lease", "10")) as host:
-                    yield Stack(host=host, simulator=simulator, hub=hub, azurite=azurite, keeper=keeper, keys=keys)
+                    yield Stack(
+                        host=host,
+                        simulator=simulator,
+                        hub=hub,
+                        kusto=kusto,
+                        azurite=azurite,
+                        keeper=keeper,
+                        keys=keys,
+                    )
         finally:
             await loop.run_in_executor(keeper, azurite.stop)
 
 
 def _azurite(data: Path) -> Azurite:
-    return Azurite.start(data, always_durable=True)
+    return Azurite.start(data, crashes=True)
 
 
 def _configuration(simulator: Simulator, keys: local_config.LocalKeys) -> dict[str, Any]:

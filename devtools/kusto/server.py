@@ -42,11 +42,13 @@ class Faults:
     unavailable: every request is answered 503 while this is True; the pump stands still.
     throttled: the next N requests are answered 429.
     lost_answers: the next N streaming ingestions are stored and answered 503, so that the client repeats them.
+    slow_s: every request, and every look of the pump, waits so long.
     """
 
     unavailable: bool = False
     throttled: int = 0
     lost_answers: int = 0
+    slow_s: float = 0.0
 
 
 class _Server(uvicorn.Server):
@@ -156,7 +158,7 @@ class KustoServer:
 
     async def _ingest(self, request: Request) -> Response:
         data = _inflated(await request.body())
-        self._refuse_if_faulty()
+        await self._refuse_if_faulty()
         self._check_database(request.path_params["database"])
         rows = self._store.ingest(request.path_params["table"], data, request.query_params.get("mappingName"))
         await self._notify()
@@ -167,11 +169,12 @@ class KustoServer:
 
     async def _admit(self, request: Request) -> Any:
         body = await request.json()
-        self._refuse_if_faulty()
+        await self._refuse_if_faulty()
         self._check_database(body.get("db"))
         return body
 
-    def _refuse_if_faulty(self) -> None:
+    async def _refuse_if_faulty(self) -> None:
+        await asyncio.sleep(self.faults.slow_s)
         if self.faults.unavailable:
             raise KustoError("The service is unavailable.", "Unavailable")
         if self.faults.throttled:
@@ -195,7 +198,7 @@ class KustoServer:
             while True:
                 with contextlib.suppress(AzureError):  # Storage is away: its messages wait
                     await self._take_messages(ready, failed)
-                await asyncio.sleep(POLL_SECONDS)
+                await asyncio.sleep(POLL_SECONDS + self.faults.slow_s)
 
     async def _take_messages(self, ready: QueueClient, failed: QueueClient) -> None:
         if self.faults.unavailable:

@@ -4,12 +4,11 @@ Rule: a sink that is handed an event twice ends as if handed it once. A new sink
 """
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from shared.core.recording.events import Record
 
 
-@runtime_checkable
 class Forgetting(Protocol):
     """What can let go of calls."""
 

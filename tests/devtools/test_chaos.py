@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from devtools.chaos.accounts import Archived, Kept
+from devtools.chaos.accounts import Analysed, Archived, Kept
 from devtools.chaos.calls import Told
 from devtools.chaos.compare import Comparison, compare
 from devtools.chaos.faults import Done
-from devtools.chaos.plan import KINDS, Fault, Kind, Transport, outage, plan
+from devtools.chaos.plan import KINDS, MOST_FAULTS, Fault, Kind, Transport, outage, plan
 from devtools.simulator.account import Entry
 from shared.core.call_record import Outcome, UsageSource
 from shared.core.money.ledger import COUNTERS, UsageEntry, entry_of, roll_up
@@ -34,6 +34,13 @@ SERVED = Entry(
 )  # fmt: skip
 ALTERED = Finding(kind=verification.Kind.ALTERED, where="archive", day=NOON.date(), client_id=None, what="x")
 OBJECT = Archived(record=RECORD, request_sha256=RECORD.request_sha256, response_sha256=str(RECORD.response_sha256))
+ROW = Analysed(
+    call_id=RECORD.call_id,
+    outcome=str(RECORD.outcome),
+    usage_source=RECORD.usage_source,
+    input_tokens=RECORD.usage.input_tokens if RECORD.usage else None,
+    output_tokens=RECORD.usage.output_tokens if RECORD.usage else None,
+)
 
 
 def kept(*entries: UsageEntry, archive: Sequence[Archived] = (OBJECT,), **more: Any) -> Kept:
@@ -41,7 +48,8 @@ def kept(*entries: UsageEntry, archive: Sequence[Archived] = (OBJECT,), **more: 
     hours = roll_up("2026112112", entries)
     usage = {name: sum(getattr(hour, name) for hour in hours) for name in COUNTERS}
     fields: dict[str, Any] = {"findings": (), "quarantined": 0, "usage": usage, "restless": None} | more
-    return Kept(ledger=entries, archive=tuple(archive), **fields)
+    rows = {"analysis": (ROW,) if archive else (), "ingested": len(archive)}
+    return Kept(ledger=entries, archive=tuple(archive), **rows | fields)
 
 
 def compared(kept: Kept, told: Told = TOLD, served: Entry = SERVED, done: Sequence[Done] = ()) -> Comparison:
@@ -53,6 +61,10 @@ def test_the_same_seed_is_the_same_plan_and_every_kind_of_fault_comes_up() -> No
         assert plan(100, 7, transport) == plan(100, 7, transport)
         assert plan(100, 7, transport) != plan(100, 8, transport)
         assert {fault.kind for fault in plan(100, 7, transport).faults} == set(KINDS[transport])
+
+
+def test_a_long_run_has_no_more_faults_than_leave_time_for_calls() -> None:
+    assert len(plan(20_000, 7, Transport.STORAGE_QUEUE).faults) == MOST_FAULTS
 
 
 def test_a_run_can_have_as_many_faults_as_are_asked_for() -> None:
@@ -81,6 +93,20 @@ def test_an_incomplete_entry_is_explained_by_a_kill_while_the_call_went_on() -> 
     assert compared(accounts, BROKEN_OFF, done=[KILL]).differences == ()
 
 
+def test_an_estimate_is_explained_by_a_client_that_did_not_wait() -> None:
+    source = UsageSource.ESTIMATED
+    accounts = kept(
+        msgspec.structs.replace(entry_of(RECORD), usage_source=source),
+        archive=[msgspec.structs.replace(OBJECT, record=msgspec.structs.replace(RECORD, usage_source=source))],
+        analysis=(msgspec.structs.replace(ROW, usage_source=source),),
+    )
+    cut = msgspec.structs.replace(SERVED, completed=False)
+    left = msgspec.structs.replace(BROKEN_OFF, hung_up=True)
+    assert compared(accounts, left, cut).estimated == {"its client hung up": 1}
+    assert compared(accounts, left, cut).differences == ()
+    assert any("estimated; told" in each for each in compared(accounts, BROKEN_OFF, cut).differences)
+
+
 TWICE = msgspec.structs.replace(entry_of(RECORD), call_id="another")
 OTHER_COUNT = msgspec.structs.replace(entry_of(RECORD), output_tokens=6)
 DIFFERENCES = {
@@ -102,6 +128,16 @@ DIFFERENCES = {
     "still open": (compared(kept(entry_of(OPEN), archive=()), BROKEN_OFF), "still open"),
     "another report": (compared(kept(entry_of(RECORD), usage=dict.fromkeys(COUNTERS, 0))), "usage report"),
     "altered": (compared(kept(entry_of(RECORD), findings=(ALTERED,))), "verify: altered in the archive: x"),
+    "not in Data Explorer": (compared(kept(entry_of(RECORD), analysis=())), "not in Data Explorer"),
+    "other tokens in Data Explorer": (
+        compared(kept(entry_of(RECORD), analysis=(msgspec.structs.replace(ROW, output_tokens=6),))),
+        "in Data Explorer, (",
+    ),
+    "in Data Explorer only": (
+        compared(kept(INCOMPLETE, archive=(), analysis=(ROW,)), BROKEN_OFF, done=[KILL]),
+        "in Data Explorer, and not archived",
+    ),
+    "twice in Data Explorer": (compared(kept(entry_of(RECORD), analysis=(ROW, ROW))), "2 rows of analysis"),
     "quarantined": (compared(kept(entry_of(RECORD), quarantined=1)), "quarantined"),
     "never quiet": (compared(kept(entry_of(RECORD), restless="1 on the shelf")), "never quiet"),
 }

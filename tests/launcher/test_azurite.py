@@ -1,11 +1,15 @@
 """Azurite as the tests and `make run` use it: the real one."""
 
+import contextlib
 import socket
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
-from azure.data.tables import TableClient
+from azure.core.exceptions import AzureError
+from azure.data.tables import TableClient, TableServiceClient
 from azure.storage.blob import BlobClient, BlobServiceClient
 from azure.storage.queue import QueueClient
 
@@ -44,6 +48,30 @@ def test_what_it_acknowledged_is_there_after_a_new_start_on_the_same_ports(
             assert blob.download_blob().readall() == b"bytes"
             assert table.get_entity("p", "r")["Tokens"] == 7
             assert [message.content for message in queue.receive_messages()] == ["message"]
+
+
+def test_what_it_acknowledged_under_load_is_there_after_a_crash(tmp_path: Path) -> None:
+    """What `make chaos` counts on; a save of all for each write would take too long there."""
+    with Azurite.start(tmp_path / "data", crashes=True) as azurite:
+        acknowledged: list[str] = []
+        service = TableServiceClient.from_connection_string(azurite.connection_string, retry_total=0)
+        with service, service.create_table("kept") as table, ThreadPoolExecutor() as threads:
+
+            def write(start: int) -> None:
+                with contextlib.suppress(AzureError):
+                    for number in range(start, start + 1000):
+                        table.create_entity({"PartitionKey": "p", "RowKey": str(number)})
+                        acknowledged.append(str(number))
+
+            writing = [threads.submit(write, start) for start in range(0, 4000, 1000)]
+            while len(acknowledged) < 100:
+                time.sleep(0.001)
+            azurite.kill()
+            wait(writing)
+            azurite.start_again()
+            there = {entity["RowKey"] for entity in table.list_entities()}
+    assert there.issuperset(acknowledged)
+    assert len(there) <= len(acknowledged) + 4, "one more for each thread, at the most"
 
 
 def test_a_taken_port_is_named() -> None:

@@ -1,6 +1,7 @@
 """What is handed over at the same time is written together, and nobody hears more or less than what became of it."""
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 
 import pytest
@@ -81,3 +82,20 @@ async def test_entries_that_were_written_together_are_all_in_the_ledger(storage:
     gathering = Gathering(storage.ledger)
     await asyncio.gather(*(gathering.write([opened(number), closed(number)]) for number in range(30)))
     assert len(await storage.entries(closed())) == 30
+
+
+async def test_a_sink_that_hangs_is_handed_nothing_more_until_it_has_come_back() -> None:
+    """Guards that one slow sink holds the others up: whoever waits for it takes no further message."""
+    sink = SlowSink()
+    gathering = Gathering(sink, patience_s=0.05)
+    with pytest.raises(TimeoutError, match="within"):
+        await gathering.write([opened(1)])
+    with pytest.raises(TimeoutError, match="earlier write"):
+        await gathering.write([opened(2)])
+    sink.go.set()
+    async with asyncio.timeout(5):
+        while len(sink.writes) < 2:
+            await asyncio.sleep(0)
+            with contextlib.suppress(TimeoutError):
+                await gathering.write([opened(3)])
+    assert sink.writes == [[opened(1)], [opened(3)]]
