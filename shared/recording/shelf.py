@@ -6,6 +6,7 @@
 Rule: what is on a shelf was told to be durable. It is taken off only after it has been delivered; delivering it twice is safe.
 """
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime
@@ -16,7 +17,10 @@ from azure.storage.blob.aio import ContainerClient
 from shared.core.recording.events import pack, unpack
 
 _LARGEST = 4 * 1024 * 1024
-"""Bytes to a blob, so that one can be read and delivered as a whole."""
+"""Bytes to a blob, and of blobs that are delivered together."""
+
+AT_ONCE = 64
+"""Blobs, at the most. What one message could not deliver is a blob: one by one, an hour's would take more than an hour."""
 
 _COUNTED = 1000
 
@@ -35,13 +39,17 @@ class Shelf:
             await self._container.upload_blob(name, content)
 
     async def deliver(self, place: str, deliver: Callable[[Sequence[bytes]], Awaitable[None]]) -> int:
-        """Hands over what is in a place, oldest first, until `deliver` raises. Returns how many blobs were delivered."""
+        """Hands over what is in a place, oldest first and many blobs at a time, until `deliver` raises. Returns how many blobs
+        were delivered."""
         delivered = 0
-        async for name in self._names(place):
-            download = await self._container.download_blob(name)
-            await deliver(unpack(await download.readall()))
-            await self._container.delete_blob(name)
-            delivered += 1
+        async for names in self._handfuls(place):
+            async with asyncio.TaskGroup() as group:
+                contents = [group.create_task(self._content(name)) for name in names]
+            await deliver([line for content in contents for line in unpack(content.result())])
+            async with asyncio.TaskGroup() as group:
+                for name in names:
+                    group.create_task(self._remove(name))
+            delivered += len(names)
         return delivered
 
     async def waiting(self, place: str) -> int:
@@ -60,6 +68,24 @@ class Shelf:
 
     async def close(self) -> None:
         await self._container.close()
+
+    async def _handfuls(self, place: str) -> AsyncIterator[Sequence[str]]:
+        names: list[str] = []
+        size = 0
+        async for blob in self._container.list_blobs(name_starts_with=f"{place}/"):
+            if names and (size + blob.size > _LARGEST or len(names) == AT_ONCE):
+                yield names
+                names, size = [], 0
+            names.append(blob.name)
+            size += blob.size
+        if names:
+            yield names
+
+    async def _content(self, name: str) -> bytes:
+        return await (await self._container.download_blob(name)).readall()
+
+    async def _remove(self, name: str) -> None:
+        await self._container.delete_blob(name)
 
     async def _names(self, place: str) -> AsyncIterator[str]:
         async for name in self._container.list_blob_names(name_starts_with=f"{place}/"):

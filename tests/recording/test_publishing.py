@@ -9,7 +9,7 @@ from azure.core.exceptions import ServiceRequestError
 
 from shared.core.recording.archive import ArchivedCall
 from shared.core.recording.events import Chunk, Closed, Opened, decode, encode, split, unpack
-from shared.recording import publishing
+from shared.recording import publishing, shelf
 from shared.recording.publishing import SPILL, Publisher, Sizes
 from shared.recording.shelf import Shelf
 from shared.sinks.archive import Archive
@@ -337,17 +337,19 @@ async def test_no_more_waits_to_be_sent_than_there_is_room_for(transport: HeldTr
     assert transport.ids(1) == [call_id(1), call_id(2), call_id(3)]
 
 
-async def test_a_shelf_is_delivered_oldest_first_and_keeps_what_was_not_taken(storage: Storage) -> None:
-    lines = [encode(Opened(record=opened_record(number))) for number in range(6)]
-    for number in range(0, 6, 2):
-        await storage.shelf.put(SPILL, lines[number : number + 2])
+async def test_a_shelf_is_delivered_oldest_first_many_blobs_at_a_time_and_keeps_what_was_not_taken(
+    storage: Storage,
+) -> None:
+    lines = [encode(Opened(record=opened_record(number))) for number in range(shelf.AT_ONCE + 2)]
+    for line in lines:
+        await storage.shelf.put(SPILL, [line])
     await storage.shelf.put("outbox-other", lines[:1])
-    some, rest = Delivered(at_most=2), Delivered()
+    some, rest = Delivered(at_most=shelf.AT_ONCE), Delivered()
     with pytest.raises(ServiceRequestError):
         await storage.shelf.deliver(SPILL, some)
-    assert (some.lines, await storage.shelf.waiting(SPILL)) == (lines[:2], 2)
+    assert (some.lines, await storage.shelf.waiting(SPILL)) == (lines[: shelf.AT_ONCE], 2)
     assert await storage.shelf.deliver(SPILL, rest) == 2
-    assert rest.lines == lines[2:]
+    assert rest.lines == lines[shelf.AT_ONCE :]
     assert (await storage.shelf.waiting(SPILL), await storage.shelf.waiting("outbox-other")) == (0, 1)
 
 
