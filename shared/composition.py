@@ -304,6 +304,7 @@ def _stores(settings: Settings, account: Account, environ: Mapping[str, str], no
         recorder=Recorder(
             archive=archive,
             sinks=(archive, Gathering(ledger), deferred, *(Gathering(each, _PATIENCE_S) for each in explorer)),
+            patient=(archive, ledger, deferred, *explorer),
             quarantine=quarantine,
             shelf=shelf,
         ),

@@ -18,7 +18,6 @@ from azure.storage.queue.aio import QueueServiceClient
 
 from devtools.eventhubs import EventHubsServer
 from devtools.kusto import KustoServer
-from devtools.kusto.server import READY
 from shared.core.call_record import CallRecord
 from shared.core.money.ledger import Span, UsageEntry
 from shared.core.recording import archive
@@ -30,8 +29,9 @@ from shared.sinks.ledger import Ledger
 
 _PATIENCE_S = 180.0
 """Since anything moved: how long all takes is the machine's matter. Longer than a lease and than any wait for a retry."""
-_CALM = 4
-"""Looks, half a second apart, at which nothing was on its way: what the host had prefetched has been worked off as well."""
+_LOOK_EVERY_S = 0.7
+_CALM = 3
+"""Looks at which nothing was on its way: what the host had prefetched has been worked off as well."""
 _CHECKPOINTS = "azure-webjobs-eventhub"
 _ANALYSED = "Calls | project CallId, Outcome, UsageSource, InputTokens, OutputTokens"
 
@@ -127,7 +127,7 @@ class Stores:
             calm = 0 if moving else calm + 1
             if calm == _CALM:
                 return None
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(_LOOK_EVERY_S)
         return moving
 
     async def _moving(self) -> str:
@@ -145,7 +145,7 @@ class Stores:
             "on the shelf": await self._blob_count("shelf"),
             "hours to roll up": len(await self._ledger.dirty(Span.HOUR)),
             "events behind": await self._events_behind(),
-            "to ingest": await self._message_count(READY),
+            "to ingest": await self._message_count(self._kusto.queue),
         }
 
     async def _message_count(self, queue: str) -> int:

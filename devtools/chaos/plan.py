@@ -110,8 +110,8 @@ _FAULTS = (
     "status=500", "status=400", "drop", "cut-after-chunks=3", "error-after-chunks=4", "no-usage", "gzip",
     "huge-mb=0.2", "huge-mb=2", "delay-ms=1500", "stall-after-chunks=2; stall-s=1",
 )  # fmt: skip
-_SIZES = ((100, 4_000, 70), (4_000, 100_000, 20), (100_000, 1_000_000, 8), (1_000_000, 4_000_000, 2))
-"""Bytes from, to, and how often of a hundred: within one message, several, chunks, and by claim check."""
+_SIZES = ((100, 4_000, 800), (4_000, 100_000, 170), (100_000, 1_000_000, 25), (1_000_000, 4_000_000, 5))
+"""Bytes from, to, and how often of a thousand: within one message, several, chunks, and by claim check."""
 
 
 def plan(calls: int, seed: int, transport: Transport, faults: int | None = None) -> Plan:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import sys
 import tempfile
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,13 +29,15 @@ from devtools.simulator import Simulator
 from shared.core.configuration import OnDisconnect
 
 PREFIX = "chaos"
-AT_ONCE = 48
+_MOST_AT_ONCE = 48
 """Calls under way: most of what a call takes is the upstream's pace."""
+_LEAST_AT_ONCE = 8
+_TELL_EVERY = 1000
+"""Calls, of a long run."""
 INGESTION = {Transport.STORAGE_QUEUE: "queued", Transport.EVENT_HUBS: "managed"}
 """How calls get into Data Explorer: each way beside one transport."""
 
-_MANY = 2000
-"""Calls from which on the timer runs less often: an hour is counted from all of its calls."""
+_LONGEST_BETWEEN_TIMERS_S = 30
 
 _SETTINGS = {
     "FUNCTIONS_WORKER_RUNTIME": "python",
@@ -75,8 +78,7 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
 async def run(planned: Plan, seed: int, transport: Transport) -> Result:
     """Carries out a plan; `seed` decides how its faults go about it."""
     began = datetime.now(UTC)
-    schedule = "* * * * * *" if len(planned.calls) < _MANY else "*/10 * * * * *"
-    async with _stack(transport, schedule) as stack:
+    async with _stack(transport, _rollup_schedule(len(planned.calls))) as stack:
         calling_began = datetime.now(UTC)
         breaker = Breaker(
             host=stack.host,
@@ -115,6 +117,7 @@ class _Clients:
         self._waiting = iter(calls)
         self._keys = [client.key.text for client in stack.keys.clients]
         self._base_url = stack.host.base_url
+        self._at_once = min(_MOST_AT_ONCE, max(_LEAST_AT_ONCE, len(calls) // 50))
 
     async def run(self) -> None:
         """Returns when every client knows what became of its calls."""
@@ -122,12 +125,14 @@ class _Clients:
             httpx.AsyncClient(base_url=self._base_url, timeout=60, limits=httpx.Limits(max_connections=None)) as http,
             asyncio.TaskGroup() as group,
         ):
-            for _ in range(AT_ONCE):
+            for _ in range(self._at_once):
                 group.create_task(self._one_after_another(http))
 
     async def _one_after_another(self, http: httpx.AsyncClient) -> None:
         for call in self._waiting:
             self.begun += 1
+            if self.begun % _TELL_EVERY == 0:
+                print(f"{datetime.now(UTC):%H:%M:%S} {self.begun} calls", file=sys.stderr, flush=True)
             self.told.append(await Teller(call).ask(http, self._keys[call.client]))
 
 
@@ -171,6 +176,11 @@ async def _stack(transport: Transport, rollup_schedule: str) -> AsyncIterator[St
                     )
         finally:
             await loop.run_in_executor(keeper, azurite.stop)
+
+
+def _rollup_schedule(calls: int) -> str:
+    """The more calls the less often: an hour is counted from all of its calls, and here all are in one."""
+    return f"*/{min(_LONGEST_BETWEEN_TIMERS_S, max(1, calls // 500))} * * * * *"
 
 
 def _azurite(data: Path) -> Azurite:

@@ -31,7 +31,7 @@ from starlette.routing import Route
 
 from devtools.kusto.store import KustoError, Store
 
-POLL_SECONDS = 0.1
+SHORTEST_POLL_S, LONGEST_POLL_S = 0.1, 1.0
 _TAG = "ingest-by:"
 
 
@@ -106,6 +106,11 @@ class KustoServer:
             pump.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._store.close()
+
+    @property
+    def queue(self) -> str:
+        """What is queued for ingestion waits in this one."""
+        return f"{self._name}-ready"
 
     def rows(self, table: str) -> list[dict[str, Any]]:
         """Every row of a table, for assertions; dynamic values as JSON text."""
@@ -193,20 +198,27 @@ class KustoServer:
 
     async def _pump(self, connection_string: str) -> None:
         async with QueueServiceClient.from_connection_string(connection_string) as service:
-            ready = service.get_queue_client(f"{self._name}-ready")
+            ready = service.get_queue_client(self.queue)
             failed = service.get_queue_client(f"{self._name}-failed")
+            pause = SHORTEST_POLL_S
             while True:
+                found = False
                 with contextlib.suppress(AzureError):  # Storage is away: its messages wait
-                    await self._take_messages(ready, failed)
-                await asyncio.sleep(POLL_SECONDS + self.faults.slow_s)
+                    found = await self._take_messages(ready, failed)
+                pause = SHORTEST_POLL_S if found else min(2 * pause, LONGEST_POLL_S)
+                await asyncio.sleep(pause + self.faults.slow_s)
 
-    async def _take_messages(self, ready: QueueClient, failed: QueueClient) -> None:
+    async def _take_messages(self, ready: QueueClient, failed: QueueClient) -> bool:
+        """Whether there were any."""
         if self.faults.unavailable:
-            return
+            return False
+        found = False
         async for message in ready.receive_messages(messages_per_page=32):
             if failure := await self._ingest_blob(json.loads(base64.b64decode(message.content))):
                 await failed.send_message(base64.b64encode(json.dumps(failure).encode()).decode())
             await ready.delete_message(message)
+            found = True
+        return found
 
     async def _ingest_blob(self, message: dict[str, Any]) -> dict[str, Any] | None:
         """Store what a queued message points at; returns what the service would report if it cannot."""

@@ -16,6 +16,7 @@ from typing import Any
 
 import duckdb
 import duckdb_kql
+import msgspec
 from duckdb_kql.errors import KqlError
 from duckdb_kql.server import RestColumn, Result
 from duckdb_kql.stored_functions import ResolvedFunctions, StoredFunction, parse_functions
@@ -37,6 +38,7 @@ _DUCKDB_TYPES = {
 _NAME = r"(?:\[['\"](?P<{0}q>[^'\"]+)['\"]\]|(?P<{0}>[\w-]+))"
 _NOT_FOUND = "BadRequest_EntityNotFound"
 _COMMANDS = re.compile(r"(?m)^(?=\.)")  # a command starts in column 0; the lines of a body do not start with a dot
+_lines: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 _STEP = re.compile(r"\.?(?:(\w+)|\['([^']+)'\]|\[(\d+)\])")
 
 
@@ -123,7 +125,7 @@ class Store:
         # The new rows hide the table while its update policies run: they see only what has just arrived.
         self._duckdb.execute(
             f'CREATE TEMP TABLE "{table_name}" AS SELECT unnest(from_json(?, ?), recursive := true)',
-            [json.dumps(cells), json.dumps(shape)],
+            [msgspec.json.encode(cells).decode(), json.dumps(shape)],
         )
         try:
             self._duckdb.execute(f'INSERT INTO memory.main."{table_name}" BY NAME SELECT * FROM temp."{table_name}"')
@@ -250,7 +252,14 @@ def _unquote(literal: re.Match[str]) -> str:
     return verbatim.replace("''", "'") if verbatim is not None else re.sub(r"\\(.)", r"\1", plain)
 
 
-def _records(data: bytes) -> Iterator[Any]:
+def _records(data: bytes) -> Iterable[Any]:
+    try:
+        return [part for line in _lines.decode_lines(data) for part in (line if isinstance(line, list) else [line])]
+    except msgspec.DecodeError:  # one line may hold several, and one may go over many lines
+        return _one_after_another(data)
+
+
+def _one_after_another(data: bytes) -> Iterator[Any]:
     text, decoder, at = data.decode("utf-8-sig"), json.JSONDecoder(), 0
     while at < len(text):
         if text[at].isspace():

@@ -38,6 +38,8 @@ class Recorder(msgspec.Struct, frozen=True, kw_only=True):
     sinks: Sequence[Sink]
     quarantine: Quarantine
     shelf: Shelf
+    patient: Sequence[Sink] = ()
+    """The sinks as the timer writes to them, for as long as that takes: nobody else waits for it. None: as they are."""
     telemetry: Telemetry = OFF
 
     async def record(self, messages: Sequence[bytes]) -> None:
@@ -115,7 +117,7 @@ class Recorder(msgspec.Struct, frozen=True, kw_only=True):
     async def drain(self) -> int:
         """Hands every sink what it did not take before, until it fails again. Returns how many blobs were delivered."""
         delivered = 0
-        for sink in self.sinks:
+        for sink in self.patient or self.sinks:
 
             async def deliver(lines: Sequence[bytes], sink: Sink = sink) -> None:
                 records = [event for event in map(decode, lines) if not isinstance(event, Chunk)]

@@ -1,5 +1,6 @@
 """The recorder: what is no event is set aside, and no sink stops another."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import override
 
@@ -9,6 +10,7 @@ from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoun
 
 from shared.core.recording.archive import ArchivedCall
 from shared.core.recording.events import Chunk, Closed, Event, Record, decode, encode, split
+from shared.recording.gathering import Gathering
 from shared.recording.recorder import Recorder, outbox
 from shared.sinks import Sink
 from tests.emulator import Storage
@@ -273,6 +275,32 @@ async def test_what_waits_for_a_store_is_delivered_when_it_is_back_and_never_set
     )
     assert await recording.drain() == 0
     assert await storage.quarantined() == {}
+
+
+class SlowSink(ListSink):
+    """A sink that takes events once it is let."""
+
+    def __init__(self) -> None:
+        super().__init__("slow")
+        self.go = asyncio.Event()
+
+    @override
+    async def write(self, events: Sequence[Record], /) -> None:
+        await self.go.wait()
+        await super().write(events)
+
+
+async def test_the_timer_waits_for_a_sink_that_hangs_for_as_long_as_it_takes(storage: Storage) -> None:
+    """Guards that an outbox whose delivery takes longer than a message may wait never becomes empty."""
+    sink = SlowSink()
+    recording = msgspec.structs.replace(recorder(storage, Gathering(sink, patience_s=0.01)), patient=(sink,))
+    await recording.record(BATCH)
+    assert await storage.shelf.waiting(outbox(sink)) == 1
+    drained = asyncio.create_task(recording.drain())
+    await asyncio.sleep(0.1)
+    assert not drained.done()
+    sink.go.set()
+    assert (await drained, await storage.shelf.waiting(outbox(sink))) == (1, 0)
 
 
 async def test_an_outage_amid_defects_sets_nothing_aside(storage: Storage) -> None:
