@@ -155,7 +155,11 @@ def _write(options: argparse.Namespace, draft: Draft, made_by: str) -> None:
 
 
 def _tell(told: dict[str, Any], draft: Draft) -> None:
-    print(f"{told['file']}: {', '.join(f'{told[name]} {name}' for name in ('upstreams', 'deployments', 'clients'))}")
+    counted = (
+        f"{told[f'{name}s']} {name}{'' if told[f'{name}s'] == 1 else 's'}"
+        for name in ("upstream", "deployment", "client")
+    )
+    print(f"{told['file']}: {', '.join(counted)}")
     if draft.settings:
         print(f"\nApp settings that it refers to: {', '.join(sorted(draft.settings))}")
     if "secrets" in told:

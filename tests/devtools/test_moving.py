@@ -332,6 +332,7 @@ def test_what_is_asked_at_a_terminal_makes_a_configuration(
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     monkeypatch.setattr("builtins.input", lambda _: next(answers))
     assert run("init") == 0
+    assert "tollgate.toml: 1 upstream, 2 deployments, 1 client\n" in capsys.readouterr().out
     configuration = checked(Draft(), (folder / "tollgate.toml").read_text())
     assert [*configuration.pools] == ["gpt-4o", "o3"]
     (upstream,) = configuration.document.upstreams
