@@ -40,6 +40,7 @@ def first_at(instant: datetime) -> str:
     return f"{digits[:8]}-{digits[8:]}"
 
 
+@lru_cache(maxsize=4096)  # likewise
 def hour_of(call_id: str) -> str:
     """The UTC hour in which a call was opened, as `YYYYMMDDHH`: the ledger's partition."""
     return opened_at(call_id).strftime("%Y%m%d%H")

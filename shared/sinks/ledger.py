@@ -26,7 +26,7 @@ from shared.core.call_ids import hour_of
 from shared.core.call_record import Outcome
 from shared.core.money.deferred import LateUsage
 from shared.core.money.ledger import Span, UsageEntry, entry_of, period_around
-from shared.core.recording.events import Closed, Record
+from shared.core.recording.events import Closed, Opened, Record
 from shared.storage.entities import Entity, create_if_missing, properties_of
 from shared.storage.table_wire import OVERTAKEN, TRANSACTION_LIMIT, Change, Reader, columns_of, quoted, submit
 
@@ -55,7 +55,10 @@ class Ledger:
 
     async def write(self, events: Sequence[Record]) -> None:
         by_hour: dict[str, dict[str, Entity]] = defaultdict(dict)
+        ended = {event.record.call_id for event in events if isinstance(event, Closed)}
         for event in events:
+            if isinstance(event, Opened) and event.record.call_id in ended:
+                continue  # what it says, the end says too
             entry = entry_of(event.record, event.archive_sha256 if isinstance(event, Closed) else None)
             by_hour[entry.hour].setdefault(entry.call_id, {}).update(_entity(entry))
         async with asyncio.TaskGroup() as group:

@@ -16,7 +16,7 @@ from urllib.parse import quote
 import msgspec
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 from azure.core.rest import AsyncHttpResponse, HttpRequest
-from azure.data.tables import EdmType, EntityProperty, TableTransactionError
+from azure.data.tables import EntityProperty, TableTransactionError
 from azure.data.tables.aio import TableClient
 
 from shared.storage.entities import Entity, property_name
@@ -172,9 +172,12 @@ def _as_sent(entity: Entity) -> Entity:
     """The entity with the types of its properties said where JSON does not."""
     sent: Entity = {}
     for name, value in entity.items():
-        if isinstance(value, EntityProperty):
+        kind = type(value)
+        if kind is str or kind is bool:
+            sent[name] = value
+        elif kind is EntityProperty:
             sent[name] = str(value.value)
-            sent[f"{name}@odata.type"] = EdmType(value.edm_type).value
+            sent[f"{name}@odata.type"] = value.edm_type
         elif isinstance(value, datetime):
             sent[name] = f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
             sent[f"{name}@odata.type"] = "Edm.DateTime"
