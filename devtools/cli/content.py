@@ -9,7 +9,7 @@ from devtools.cli.output import CommandError, show
 from devtools.cli.stores import days, with_range, with_stores
 from shared.composition import Stores
 from shared.recording import purging, replaying
-from shared.recording.purging import Purged
+from shared.recording.purging import Aside, Purged
 from shared.recording.replaying import Replayed
 from shared.recording.verifying import Kept
 from shared.wiring import now
@@ -21,7 +21,9 @@ def add(commands: Commands) -> None:
     command(replay, "quarantine", _quarantine, "hand the recorder what it could not understand before")
     help_ = "write archived calls into the ledger and Data Explorer again; what is right already is not changed"
     with_range(command(replay, "archive", _archive, help_))
-    help_ = "take what one person said, and was answered, out of archive and Data Explorer; the ledger stays"
+    help_ = (
+        "take what one person said, and was answered, out of archive, quarantine and Data Explorer; the ledger stays"
+    )
     purge = command(commands, "purge", _purge, help_)
     purge.add_argument("--person", required=True, metavar="END_USER", help="the `user` or `safety_identifier` of calls")
     purge.add_argument("--yes", action="store_true", help="do it: it cannot be undone")
@@ -56,9 +58,14 @@ def _purge(options: argparse.Namespace) -> None:
 
     async def purge(stores: Stores) -> Purged:
         kept = Kept(stores.archive, stores.ledger, stores.chains)
-        return await purging.purge(kept, options.person, forgetting=stores.forgetting, now=now())
+        aside = Aside(stores.quarantine, stores.shelf)
+        return await purging.purge(kept, aside, options.person, forgetting=stores.forgetting, now=now())
 
     purged = with_stores(purge)
-    show(options, msgspec.to_builtins(purged), [{"calls": purged.calls, "unfinished": len(purged.unfinished)}])
+    show(
+        options, msgspec.to_builtins(purged), [msgspec.structs.asdict(purged) | {"unfinished": len(purged.unfinished)}]
+    )
     if purged.unfinished:
-        raise CommandError(f"{len(purged.unfinished)} calls have not ended or changed just now: purge again later")
+        raise CommandError(
+            f"{len(purged.unfinished)} calls are still on their way, or changed just now: purge again later"
+        )

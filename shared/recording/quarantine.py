@@ -20,6 +20,7 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     etag: str
     content: bytes
+    reason: str
 
 
 class Quarantine:
@@ -42,7 +43,8 @@ class Quarantine:
         """Everything that is in it, one after another."""
         async for name in self._container.list_blob_names():
             download = await self._container.download_blob(name)
-            yield Held(name=name, etag=download.properties.etag, content=await download.readall())
+            reason = download.properties.metadata.get("reason", "")
+            yield Held(name=name, etag=download.properties.etag, content=await download.readall(), reason=reason)
 
     async def remove(self, held: Held) -> bool:
         """Takes a message out. False where it has been put in again since it was read: it stays."""

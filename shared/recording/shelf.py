@@ -7,11 +7,12 @@ Rule: what is on a shelf was told to be durable. It is taken off only after it h
 """
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime
 
-from azure.core.exceptions import ResourceExistsError
+from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
 from azure.storage.blob.aio import ContainerClient
 
 from shared.core.recording.events import pack, unpack
@@ -51,6 +52,13 @@ class Shelf:
                     group.create_task(self._remove(name))
             delivered += len(names)
         return delivered
+
+    async def lines(self) -> AsyncIterator[bytes]:
+        """All that waits, in whatever place. What is delivered meanwhile may be left out."""
+        async for name in self._container.list_blob_names():
+            with contextlib.suppress(ResourceNotFoundError):
+                for line in unpack(await self._content(name)):
+                    yield line
 
     async def waiting(self, place: str) -> int:
         """How many blobs wait in a place."""

@@ -70,28 +70,33 @@ class Ledger:
 
     async def add_usage(self, call_id: str, late: LateUsage) -> bool:
         """Says what a call used that did not say so itself. False where it has no line yet."""
-        hour = hour_of(call_id)
-        told: Entity = {"PartitionKey": hour, "RowKey": call_id, "UsageSource": late.usage_source.value}
+        told: Entity = {"UsageSource": late.usage_source.value}
         also = {"ModelServed": late.model_served, "Tier": late.tier}
         told |= {name: value for name, value in also.items() if value}
+        if not await self._change(call_id, told | properties_of(late.usage)):
+            return False
+        await self.mark_dirty(hour_of(call_id))
+        return True
+
+    async def set_digest(self, call_id: str, sha256: str) -> bool:
+        """Says that what is archived of a call is another object now. False where it has no line."""
+        return await self._change(call_id, {"ArchiveSha256": sha256})
+
+    async def _change(self, call_id: str, properties: Entity) -> bool:
+        """Merges into a line that is there: one of a few properties would be no entry, and nobody could read its hour."""
+        entity = {"PartitionKey": hour_of(call_id), "RowKey": call_id} | properties
         try:
-            await submit(self._table, [Change("PATCH", told | properties_of(late.usage), etag="*")])
+            await submit(self._table, [Change("PATCH", entity, etag="*")])
         except TableTransactionError as error:
             if error.status_code not in OVERTAKEN:
                 raise
             return False
-        await self.mark_dirty(hour)
         return True
 
     async def _merge(self, entities: list[Entity]) -> None:
         for start in range(0, len(entities), TRANSACTION_LIMIT):
             batch = entities[start : start + TRANSACTION_LIMIT]
             await submit(self._table, [Change("PATCH", entity) for entity in batch])
-
-    async def set_digest(self, call_id: str, sha256: str) -> None:
-        """Says that what is archived of a call is another object now."""
-        entity: Entity = {"PartitionKey": hour_of(call_id), "RowKey": call_id, "ArchiveSha256": sha256}
-        await self._table.upsert_entity(entity, UpdateMode.MERGE)
 
     async def entries(self, hour: str) -> AsyncIterator[UsageEntry]:
         """The entries of an hour."""

@@ -67,7 +67,7 @@ async def test_a_person_is_purged_only_by_saying_so(storage: Storage, capsys: py
     assert await run("purge", "--person", "ann") == 1
     assert "say --yes" in capsys.readouterr().err
     assert await run("purge", "--person", "ann", "--yes", "--json") == 0
-    assert json.loads(capsys.readouterr().out) == {"calls": 0, "unfinished": []}
+    assert json.loads(capsys.readouterr().out) == {"calls": 0, "quarantined": 0, "unfinished": []}
 
 
 async def test_clients_and_keys_come_back_from_a_backup(azurite: Azurite, prefix: str, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from shared.core.money.ledger import Span, entry_of
 from shared.core.recording.events import Event
 from shared.sinks.ledger import Dirty
 from tests.emulator import Storage
-from tests.examples import NOON, closed, opened
+from tests.examples import NOON, call_id, closed, opened
 
 HOUR = "2026112112"
 
@@ -123,3 +123,11 @@ async def test_properties_that_a_later_version_adds_are_no_matter(storage: Stora
     addition = {"PartitionKey": HOUR, "RowKey": closed().record.call_id, "NewProperty": "x"}
     await storage.ledger._table.upsert_entity(addition, UpdateMode.MERGE)
     assert await storage.entry(closed()) == entry_of(closed().record)
+
+
+async def test_a_digest_makes_no_line_of_a_call_that_has_none(storage: Storage) -> None:
+    """Guards that an hour can be read: a line of a digest alone would be no entry."""
+    await storage.ledger.write([closed(1)])
+    assert await storage.ledger.set_digest(call_id(1), "ab" * 32)
+    assert not await storage.ledger.set_digest(call_id(2), "ab" * 32)
+    assert [each.archive_sha256 for each in await storage.entries(closed(1))] == ["ab" * 32]
