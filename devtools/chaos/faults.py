@@ -136,8 +136,8 @@ class Breaker:
 
     async def _double_messages(self) -> None:
         """Takes what waits, puts it back twice and in another order, and then lets go of it."""
-        with contextlib.suppress(AzureError):  # storage may be away just now
-            async with self._queue() as queue:
+        with contextlib.suppress(AzureError):  # a storage that has just come back may still refuse
+            async with self._storage_lock, self._queue() as queue:
                 pages = queue.receive_messages(messages_per_page=32, max_messages=32, visibility_timeout=30)
                 messages = [message async for message in pages]
                 twice = self._chance.sample(messages * 2, len(messages) * 2)

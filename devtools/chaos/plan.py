@@ -114,12 +114,15 @@ _SIZES = ((100, 4_000, 800), (4_000, 100_000, 170), (100_000, 1_000_000, 25), (1
 """Bytes from, to, and how often of a thousand: within one message, several, chunks, and by claim check."""
 
 
-def plan(calls: int, seed: int, transport: Transport, faults: int | None = None) -> Plan:
-    """The plan of a run; every kind of fault comes up. As many `faults` as are asked for, or one in so many calls."""
+def plan(
+    calls: int, seed: int, transport: Transport, faults: int | None = None, kinds: tuple[Kind, ...] | None = None
+) -> Plan:
+    """The plan of a run; every kind of fault comes up, or those that are named. As many `faults` as are asked for, or one in so
+    many calls."""
     chance = random.Random(f"{seed} {transport}")
     return Plan(
         calls=tuple(_call(chance, f"chaos-{seed}-{number:05d}") for number in range(calls)),
-        faults=_faults(chance, calls, faults or min(calls // CALLS_PER_FAULT, MOST_FAULTS), KINDS[transport]),
+        faults=_faults(chance, calls, faults or min(calls // CALLS_PER_FAULT, MOST_FAULTS), kinds or KINDS[transport]),
     )
 
 

@@ -42,7 +42,7 @@ _LONGEST_BETWEEN_TIMERS_S = 30
 _SETTINGS = {
     "FUNCTIONS_WORKER_RUNTIME": "python",
     "TOLLGATE_PREFIX": PREFIX,
-    "TOLLGATE_INCOMPLETE_AFTER_S": "12",  # shorter than some calls take: their end has to replace it
+    "TOLLGATE_INCOMPLETE_AFTER_S": "6",  # shorter than some calls take: their end has to replace it
     "TOLLGATE_DRAIN_TIMEOUT_S": "10",
     "TOLLGATE_FIRST_BYTE_TIMEOUT_S": "20",
     "TOLLGATE_IDLE_TIMEOUT_S": "20",
