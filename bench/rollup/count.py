@@ -27,7 +27,7 @@ class Counting(TableTransport):
     """Counts the requests, and ends the process at one of them."""
 
     def __init__(self, die_at: int | None) -> None:
-        super().__init__()
+        super().__init__(use_env_settings=False)  # as the app does where no proxy is set
         self.sent: Counter[str] = Counter()
         self._die_at = die_at
 

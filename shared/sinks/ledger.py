@@ -36,6 +36,7 @@ _UNCHAINED = "chain-"
 _entries: Reader[UsageEntry] = Reader(
     columns_of(UsageEntry), partial(msgspec.convert, type=UsageEntry, from_attributes=True)
 )
+_lines: Reader[UsageEntry] = Reader(columns_of(UsageEntry), None, bases=(UsageEntry,))
 
 
 class Dirty(msgspec.Struct, frozen=True):
@@ -101,6 +102,11 @@ class Ledger:
     async def entries(self, hour: str) -> AsyncIterator[UsageEntry]:
         """The entries of an hour."""
         async for entry in _entries.read(self._table, f"PartitionKey eq {quoted(hour)}"):
+            yield entry
+
+    async def lines(self, hour: str) -> AsyncIterator[UsageEntry]:
+        """The entries of an hour to be counted: in half the time, and of a class that is equal to no other."""
+        async for entry in _lines.read(self._table, f"PartitionKey eq {quoted(hour)}"):
             yield entry
 
     async def entries_of(self, end_user: str) -> AsyncIterator[UsageEntry]:

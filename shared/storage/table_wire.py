@@ -51,12 +51,12 @@ def columns_of(type_: type[msgspec.Struct], without: Collection[str] = ()) -> Co
 class Reader[T]:
     """Reads entities as values. Only its columns are asked for."""
 
-    def __init__(self, columns: Columns, make: Callable[[Any], T]) -> None:
-        """`make` gives the value of an object that has the columns as attributes."""
+    def __init__(self, columns: Columns, make: Callable[[Any], T] | None, bases: tuple[type, ...] = ()) -> None:
+        """`make` gives the value of an object that has the columns as attributes. None: it is that object, of these classes."""
         self._make = make
         self._select = ",".join(map(property_name, columns))
         fields = [(name, *column) for name, column in columns.items()]
-        as_sent = msgspec.defstruct("Entity", fields, rename=property_name, kw_only=True)
+        as_sent = msgspec.defstruct("Entity", fields, rename=property_name, kw_only=True, bases=bases, frozen=True)
         page = msgspec.defstruct("Page", [("value", list[as_sent])])  # type: ignore[valid-type]
         self._page = msgspec.json.Decoder(page, strict=False)  # a 64-bit number is sent as text
 
@@ -74,7 +74,7 @@ class Reader[T]:
             response = await _sent(table, request, expected=200)
             page: Any = self._page.decode(await response.read())
             for entity in page.value:
-                yield self._make(entity)
+                yield self._make(entity) if self._make else entity
             more = {name: response.headers[header] for name, header in _NEXT.items() if response.headers.get(header)}
             start = more or None
 
@@ -168,19 +168,20 @@ def _ascii_json(entity: Entity) -> bytes:
     return plain if plain.isascii() else json.dumps(entity).encode()
 
 
+_PLAIN = frozenset({str, bool, float})
+
+
 def _as_sent(entity: Entity) -> Entity:
     """The entity with the types of its properties said where JSON does not."""
-    sent: Entity = {}
-    for name, value in entity.items():
-        kind = type(value)
-        if kind is str or kind is bool:
-            sent[name] = value
-        elif kind is EntityProperty:
+    typed = [(name, value) for name, value in entity.items() if type(value) not in _PLAIN]
+    if not typed:
+        return entity
+    sent = dict(entity)
+    for name, value in typed:
+        if isinstance(value, EntityProperty):
             sent[name] = str(value.value)
             sent[f"{name}@odata.type"] = value.edm_type
         elif isinstance(value, datetime):
             sent[name] = f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
             sent[f"{name}@odata.type"] = "Edm.DateTime"
-        else:
-            sent[name] = value
     return sent

@@ -58,7 +58,7 @@ async def rerate(
 
 async def _rerate_day(ledger: Ledger, usage: UsageTable, prices: PriceSheet, day: date, now: datetime) -> Rerated:
     period = f"{day:%Y%m%d}"
-    before = await usage.parts_of(period)
+    before = [row async for row in usage.parts_of(period)]
     hours = {row.hour for row in before}
     if prices.provisioned(day):
         hours |= {

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from shared.core.money.ledger import HourCount, Span, UsageEntry, UsageHour, add_up, hours_since, period_around
+from shared.core.money.ledger import HourCount, PeriodSum, Span, UsageEntry, UsageHour, hours_since, period_around
 from shared.core.money.prices import PriceSheet
 from shared.core.money.pricing import rated
 from shared.recording.recorder import is_outage
@@ -70,7 +70,10 @@ async def add_up_marked(ledger: Ledger, usage: UsageTable) -> bool:
     for span in (Span.DAY, Span.MONTH):
         for dirty in await ledger.dirty(span):
             stored = await usage.stored(dirty.period)
-            if await usage.replace(stored, add_up(dirty.period, await usage.parts_of(dirty.period))):
+            total = PeriodSum()
+            async for row in usage.parts_of(dirty.period):
+                total.add(row)
+            if await usage.replace(stored, total.rows(dirty.period)):
                 await _done(ledger, dirty, is_final=True)
             else:
                 is_whole = False
@@ -126,7 +129,7 @@ class _Rollup:
 
     async def _counted(self, hour: str) -> _Hour:
         count, still_open = HourCount(), []
-        async for entry in self._ledger.entries(hour):
+        async for entry in self._ledger.lines(hour):
             count.add(entry)
             if entry.outcome is None:
                 still_open.append(entry)

@@ -16,6 +16,7 @@ import hashlib
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from itertools import batched
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -88,10 +89,10 @@ class UsageTable:
         async for row in _reader.read(self._table, wanted):
             yield row
 
-    async def parts_of(self, period: str) -> list[UsageHour]:
+    def parts_of(self, period: str) -> AsyncIterator[UsageHour]:
         """The usage of the hours of a day, or of the days of a month."""
         span = Span.HOUR if len(period) == Span.DAY.value else Span.DAY
-        return [row async for row in self.rows(span, period, f"{period}:", None)]  # a colon comes after the digits
+        return self.rows(span, period, f"{period}:", None)  # a colon comes after the digits
 
     async def version(self, period: str) -> str | None:
         """Another text with each change of the period's usage; None where it was never counted."""
@@ -142,8 +143,8 @@ def _entity(usage: UsageHour) -> Entity:
     entity: Entity = {"PartitionKey": _partition(usage.hour), "RowKey": hashlib.sha256(key).hexdigest()}
     for name, property_ in _KEYS:
         entity[property_] = getattr(usage.key, name)
-    for name, property_, type_ in _COUNTED:
-        if amount := getattr(usage, name):
+    for (property_, type_), amount in zip(_COUNTED, _counts(usage), strict=True):
+        if amount:
             entity[property_] = str(amount)
             entity[type_] = "Edm.Int64"
     for name, property_ in _TOLD:
@@ -154,19 +155,21 @@ def _entity(usage: UsageHour) -> Entity:
 
 
 _KEYS = [(name, property_name(name)) for name in UsageKey.__struct_fields__]
-_COUNTED = [(name, property_name(name), f"{property_name(name)}@odata.type") for name in COUNTERS]
+_COUNTED = [(property_name(name), f"{property_name(name)}@odata.type") for name in COUNTERS]
+_counts = attrgetter(*COUNTERS)
 _TOLD = [(name, property_name(name)) for name in ("cost", "price_version", *HISTOGRAMS)]
 
 
 _KEY = columns_of(UsageKey)
 _AMOUNTS = columns_of(UsageHour, without=("hour", "key", *HISTOGRAMS))
 _TEXTS = dict.fromkeys(HISTOGRAMS, (str, ""))
+_key, _amounts = attrgetter(*_KEY), attrgetter(*_AMOUNTS)
 
 
 def _row(columns: Any) -> UsageHour:
-    fields: dict[str, Any] = {name: getattr(columns, name) for name in _AMOUNTS}
+    fields: dict[str, Any] = dict(zip(_AMOUNTS, _amounts(columns), strict=True))
     fields |= {name: Histogram.parse(getattr(columns, name)) for name in _TEXTS}
-    key = UsageKey(**{name: getattr(columns, name) for name in _KEY})
+    key = UsageKey(**dict(zip(_KEY, _key(columns), strict=True)))
     return UsageHour(hour=columns.partition_key.rpartition("-")[2], key=key, **fields)
 
 

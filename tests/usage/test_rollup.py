@@ -78,8 +78,8 @@ class Interrupted(Ledger):
             await self._storage.ledger.write([self._event])
 
     @override
-    async def entries(self, hour: str) -> AsyncIterator[UsageEntry]:
-        async for entry in super().entries(hour):
+    async def lines(self, hour: str) -> AsyncIterator[UsageEntry]:
+        async for entry in super().lines(hour):
             yield entry
         if self._after_reading:
             await self._comes()
@@ -207,8 +207,8 @@ class Overtaken(Ledger):
         self._storage, self._event = storage, event
 
     @override
-    async def entries(self, hour: str) -> AsyncIterator[UsageEntry]:
-        async for entry in super().entries(hour):
+    async def lines(self, hour: str) -> AsyncIterator[UsageEntry]:
+        async for entry in super().lines(hour):
             yield entry
         await self._storage.ledger.write([self._event])
         await run(self._storage)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
-from functools import partial
+from functools import lru_cache, partial
 
 import msgspec
 
@@ -165,6 +165,7 @@ def sheet_of(configured: Iterable[Price], shipped: ShippedPrices, currency: str)
     return PriceSheet(currency=currency, version=digest[:12], sheets=(_by_model(own), _by_model(given)))
 
 
+@lru_cache(4096)
 def undated(model: str) -> str:
     """The model of a snapshot: `gpt-4o` for `gpt-4o-2024-11-20`, `gpt-4` for `gpt-4-0613`."""
     return _SNAPSHOT.sub("", model)
@@ -187,6 +188,7 @@ def is_batch(tier: str) -> bool:
     return without_length(tier) == BATCH
 
 
+@lru_cache(4096)
 def _tiers(tier: str) -> tuple[str, ...]:
     """The tiers whose prices hold for one, the narrowest first."""
     plain = without_length(tier)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from itertools import groupby
+from operator import attrgetter
 
 from msgspec.structs import replace
 
@@ -21,6 +22,7 @@ _MS_PER_MINUTE = Decimal(60_000)
 _SMALLEST = Decimal("1e-12")
 """What a row's money is rounded to, so that sums of it are exact in any order."""
 _NOTHING = Decimal(0)
+_token_classes = attrgetter(*TOKEN_CLASSES)
 
 _INPUTS = ("cached_input", "cache_write_input", "audio_input", "image_input")
 _OUTPUTS = ("reasoning", "audio_output", "image_output")
@@ -86,7 +88,7 @@ def rated(sheet: PriceSheet, hour: str, rows: Iterable[UsageHour]) -> list[Usage
 
 def usage_of(row: UsageHour) -> TokenUsage:
     """What a row used, by class."""
-    return TokenUsage(**{name: getattr(row, name) for name in TOKEN_CLASSES})
+    return TokenUsage(**dict(zip(TOKEN_CLASSES, _token_classes(row), strict=True)))
 
 
 def _priced(sheet: PriceSheet, on: date, row: UsageHour) -> UsageHour:
