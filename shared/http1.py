@@ -13,7 +13,7 @@ import select
 import socket
 import ssl
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Iterable
 from functools import cached_property
 from typing import override
 
@@ -26,6 +26,10 @@ _MOST_UNREAD_BYTES = 256 * 1024
 """Of a body, before its connection is read no further."""
 _MOST_IDLE = 200
 """Connections that are kept to one origin."""
+_PLAIN_IDLE_S = 4.0
+"""How long a connection without TLS is kept where its server does not say: many (uvicorn, Node) close theirs after 5 s, what is
+written into a closing one is lost without anybody knowing whether it was heard, and a new one costs next to nothing."""
+_KEEPS_FOR = re.compile(rb"(?:^|[\s,])timeout\s*=\s*\"?(\d{1,9})", re.IGNORECASE)
 _NO_BODY = frozenset({204, 304})
 _ALIVE_S = 60
 """Of silence before TCP asks whether the other side is there: what lies between forgets a silent connection in minutes."""
@@ -101,13 +105,14 @@ class Http1Transport(httpx.AsyncBaseTransport):
     def release(self, origin: Origin, exchange: "_Exchange") -> None:
         """The exchange is over: its connection waits for the next, where it can."""
         self._room.release()
-        if not exchange.leaves_open:
+        idle_s = rest_s(origin[0], exchange.headers, self._idle_s)
+        if not exchange.leaves_open or idle_s <= 0:
             exchange.give_up()
             return
         idle = self._idle[origin]
         if len(idle) == _MOST_IDLE:
             idle.popleft().close()
-        exchange.connection.rest(self._idle_s)
+        exchange.connection.rest(idle_s)
         idle.append(exchange.connection)
 
     @override
@@ -357,6 +362,14 @@ class _Body(httpx.AsyncByteStream):
         if self._is_open:
             self._is_open = False
             self._pool.release(self._origin, self._exchange)
+
+
+def rest_s(scheme: str, headers: Iterable[tuple[bytes, bytes]], most_s: float) -> float:
+    """For how many seconds a connection may wait for its next exchange: less than its server keeps it, as far as one can tell."""
+    told = next((value for name, value in headers if name.lower() == b"keep-alive"), b"")
+    if found := _KEEPS_FOR.search(told):
+        return min(most_s, int(found[1]) - 1)
+    return most_s if scheme == "https" else min(most_s, _PLAIN_IDLE_S)
 
 
 def _head(request: httpx.Request) -> bytes:

@@ -9,7 +9,7 @@ from typing import cast
 import httpx
 import pytest
 
-from shared.http1 import Http1Transport
+from shared.http1 import Http1Transport, rest_s
 
 TIMES = httpx.Timeout(2.0).as_dict()
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -148,6 +148,32 @@ async def test_a_connection_is_not_kept_for_ever() -> None:
         await asyncio.sleep(0.1)
         assert await read(await ask(transport, url)) == b"ok"
     await transport.aclose()
+    assert len(heard) == 2
+
+
+RESTS = {
+    "nothing is said, without TLS": ("http", b"", 4),
+    "nothing is said, with TLS": ("https", b"", 30),
+    "less than that": ("https", b"timeout=5", 4),
+    "with a number of calls": ("https", b"max=100, Timeout = 5", 4),
+    "more than that, without TLS": ("http", b"timeout=20, max=100", 19),
+    "an hour": ("https", b"timeout=3600", 30),
+    "nothing to speak of": ("https", b"timeout=1", 0),
+    "nonsense": ("http", b"timeout=soon, idletimeout=9", 4),
+}
+
+
+@pytest.mark.parametrize(("scheme", "told", "seconds"), RESTS.values(), ids=RESTS.keys())
+def test_a_connection_is_given_up_before_its_server_gives_it_up(scheme: str, told: bytes, seconds: float) -> None:
+    headers = [(b"Keep-Alive", told)] if told else []
+    assert rest_s(scheme, headers, 30) == seconds
+
+
+async def test_a_connection_that_its_server_is_about_to_close_is_not_kept(transport: Http1Transport) -> None:
+    serve, heard = answering(OK.replace(b"\r\n", b"\r\nKeep-Alive: timeout=1\r\n", 1), OK)
+    async with serving(serve) as url:
+        for _ in range(2):
+            assert await read(await ask(transport, url)) == b"ok"
     assert len(heard) == 2
 
 
