@@ -150,3 +150,33 @@ def test_what_is_no_batch_file_is_not_held() -> None:
 def test_a_file_of_countless_models_is_refused() -> None:
     with pytest.raises(BadRequest, match="more than 100 models"):
         lines_renamed(form(*(line(f"m-{number}") for number in range(101))), lambda name: name)
+
+
+HOSTILE = {
+    "lines": b'{"body":{"model":"o4-mini"}}\n',
+    "lines for some readers": b'{"body":{"model":"o4-mini"}}\r',
+    "lines that cannot be read": b'{"body":{"model":"o4-mini"}x\n',
+    "names twice": b'{"body":{"model":"o4-mini","model":"o4-mini"}}\n',
+    "names in escapes": b'{"body":{"mod\\u0065l":"o4-mini"}}\n',
+}
+
+
+@pytest.mark.parametrize("line", HOSTILE.values(), ids=HOSTILE.keys())
+def test_a_file_of_more_lines_than_any_batch_has_is_refused(line: bytes) -> None:
+    with pytest.raises(BadRequest, match="split it"):
+        lines_renamed(line * 100_001, rename)
+
+
+PLAIN = {
+    "another language": b'{"body":{"model":"gpt-4o","input":"caf\\u00e9 \\ud83d\\ude00"}}',
+    "half a pair": b'{"body":{"model":"gpt-4o","input":"\\ud83d"}}',
+    "a name in escapes": b'{"bod\\u0079":{"model":"gpt-4o"}}',
+    "a tool that has a model": b'{"body":{"model":"gpt-4o","tools":[{"properties":{"model":{"type":"string"}}}]}}',
+}
+
+
+@pytest.mark.parametrize("line", PLAIN.values(), ids=PLAIN.keys())
+def test_a_line_is_translated_however_it_is_written(line: bytes) -> None:
+    assert json.loads(lines_renamed(line, rename))["body"]["model"] == "prod-4o"
+    with pytest.raises(NotFound):
+        lines_renamed(line.replace(b"gpt-4o", b"gpt-9"), rename)
