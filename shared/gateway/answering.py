@@ -26,13 +26,14 @@ from shared.core.money.prices import PriceSheet, Use, with_length
 from shared.core.money.pricing import charge
 from shared.core.recording.accounting import Ending, Served, close_record, tier_of
 from shared.core.recording.archive import ArchivedCall
-from shared.core.recording.content_policy import kept
+from shared.core.recording.content_policy import keeps_all, kept
 from shared.core.routing.verdicts import judge_error
 from shared.core.usage import Reading, TokenUsage
 from shared.gateway import stickiness
 from shared.gateway.estimating import estimate
 from shared.gateway.health_board import Lease
 from shared.gateway.objects import Objects
+from shared.gateway.receiving import Received
 from shared.gateway.relay import Relay, Timing
 from shared.gateway.upstream import Response, UpstreamError
 from shared.recording.publishing import Publisher
@@ -64,6 +65,11 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
         return get(self.served.headers, "content-encoding")
 
     @property
+    def is_content(self) -> bool:
+        """Whether it is the content of a file, in which nothing is read, whatever it looks like."""
+        return self.call.route.operation.is_content and self.served.status < 300
+
+    @property
     def media_type(self) -> str:
         return (get(self.served.headers, "content-type") or "").partition(";")[0].strip().lower()
 
@@ -91,17 +97,22 @@ class Answering:
 
     async def answer(self, exchange: Exchange) -> bytes | Relay:
         """What the client gets. Raises UpstreamFailed, or NotReady where the end could not be recorded."""
-        if exchange.media_type == "application/json" or exchange.call.route.operation.lists:
+        is_json = exchange.media_type == "application/json" and not exchange.is_content
+        if is_json or exchange.call.route.operation.lists:
             return await self._whole(exchange)
         await self._remember(exchange, exchange.response.peeked)  # a response can be asked for while it streams
         return self._relayed(exchange)
 
-    async def close(self, call: Call, record: CallRecord, ending: Ending) -> None:
-        """Makes the end of a call durable. Raises NotReady where that cannot be had."""
+    async def close(self, call: Call, record: CallRecord, ending: Ending, received: Received | None = None) -> None:
+        """Makes the end of a call durable. Raises NotReady where that cannot be had. `received` is an answer that may have
+        passed through."""
         closed = ArchivedCall(record=close_record(call, record, ending), request=call.body, response=ending.response)
         self._telemetry.ended(closed.record)
         try:
-            if call.upload and (digest := await call.upload.finish(closed.record, ending.response)):
+            digest = await received.finish(closed.record) if received else None
+            if call.upload:
+                digest = await call.upload.finish(closed.record, ending.response)
+            if digest:
                 await self._publisher.archived(closed.record, digest)
             else:
                 await self._publisher.closed(kept(call, closed))
@@ -126,7 +137,7 @@ class Answering:
         first_byte_at = self._now()
 
         async def close(relay: Relay) -> None:
-            response = b"".join(relay.received)
+            response = relay.received.body
             estimate = await self._estimate(exchange, relay, response)
             told = relay.tap.reading
             known = told if estimate is None else msgspec.structs.replace(told, usage=estimate)
@@ -139,17 +150,20 @@ class Answering:
                 first_byte_at=first_byte_at,
                 reading=told,
                 response=response,
+                passed=relay.received.passed,
                 error=relay.error,
             )
-            await _both(self._remember(exchange, response), self.close(call, exchange.record, ending))
+            closing = self.close(call, exchange.record, ending, relay.received)
+            await _both(self._remember(exchange, response), closing)
 
-        is_events = exchange.media_type == "text/event-stream"
+        is_events = exchange.media_type == "text/event-stream" and not exchange.is_content
         operation = call.route.operation
         tap = (
             StreamTap(operation, drop_usage_chunk=served.asked_usage, encoding=exchange.encoding)
             if is_events
             else PassTap()
         )
+        passes = not is_events and call.upload is None
         drains = call.client.on_disconnect is OnDisconnect.DRAIN
         timing = Timing(
             deadline=exchange.deadline,
@@ -157,10 +171,19 @@ class Answering:
             heartbeat_s=self._settings.heartbeat_s,
             holds_end=self._settings.durable,
         )
-        relay = Relay(exchange.response, tap, close, timing)
+        relay = Relay(exchange.response, tap, close, timing, self._received(call) if passes else None)
         if exchange.is_client_gone:
             relay.outcome = Outcome.CLIENT_CLOSED
         return relay
+
+    def _received(self, call: Call) -> Received:
+        """Where the answer is kept: it passes through where it is larger than a body that is held."""
+        return Received(
+            self._settings.replay_bytes,
+            request=call.body,
+            writer=lambda: self._publisher.writer(call.call_id) if keeps_all(call) else None,
+            may_be_lost=self._settings.allow_unrecorded,
+        )
 
     async def _estimate(self, exchange: Exchange, relay: Relay, response: bytes) -> TokenUsage | None:
         """What a stream that was stopped had produced by then."""
@@ -208,7 +231,7 @@ class Answering:
         call, served = exchange.call, exchange.served
         if not (call.stores and served.target and served.status < 300) or call.route.operation.lists:
             return
-        if exchange.media_type not in ("application/json", "text/event-stream"):
+        if exchange.is_content or exchange.media_type not in ("application/json", "text/event-stream"):
             return  # a file's content speaks of whatever its author wrote
         try:
             plain = decoded(answer, exchange.encoding)

@@ -22,7 +22,7 @@ from shared.core.call_ids import mint
 from shared.core.call_record import CallRecord, Outcome
 from shared.core.calls import Call, InboundRequest, begun, most_of, routed, understood
 from shared.core.clients import authorization
-from shared.core.configuration import Client, Configuration, Content, OnDisconnect, Pool
+from shared.core.configuration import Client, Configuration, OnDisconnect, Pool
 from shared.core.errors import (
     ClientGone,
     GatewayError,
@@ -156,9 +156,7 @@ class Gateway:
         _check_size(declared, self._settings.max_request_bytes)
         if not operation.passes or declared <= self._settings.replay_bytes:
             return msgspec.structs.replace(call, body=await _read(request, self._settings.max_request_bytes))
-        limits_bodies = call.client.content_bytes is not None or call.client.redact
-        is_kept = content_policy.policy_of(call) is Content.FULL and not limits_bodies
-        writer = self._publisher.writer(call.call_id) if is_kept else None
+        writer = self._publisher.writer(call.call_id) if content_policy.keeps_all(call) else None
         return msgspec.structs.replace(call, upload=Upload(request.chunks, declared, writer))
 
     async def _announce(self, call: Call, record: CallRecord) -> None:

@@ -2,7 +2,8 @@
 
 Rule: the upstream is read by a task of its own, to its end, whether the client stays or not: a client that hangs up has
 still been served, and its usage is in the last event. Nothing waits for anything but the bytes themselves, and at the end
-the terminal event is held until the call's record is durable.
+the terminal event is held until the call's record is durable. What is too large to be held comes no faster than the client
+takes it.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ import msgspec
 from shared.core.api.tap import PassTap, StreamTap
 from shared.core.call_record import Outcome
 from shared.core.errors import GatewayError, NotReady, UpstreamFailed, to_openai_json
+from shared.gateway.receiving import Received
 from shared.gateway.upstream import Response, UpstreamError
 
 _log = logging.getLogger(__name__)
@@ -24,6 +26,8 @@ type Close = Callable[["Relay"], Awaitable[None]]
 
 
 _GRACE_S = 1.0
+_MOST_WAITING = 1024 * 1024
+"""Bytes that wait for a client, of what is not held anyway."""
 
 HEARTBEAT = b": keep-alive\n\n"
 """A comment, which every client of server-sent events passes over."""
@@ -45,10 +49,16 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
 class Relay:
     """One stream. Created and used within one event loop."""
 
-    def __init__(self, response: Response, tap: StreamTap | PassTap, close: Close, timing: Timing) -> None:
+    def __init__(
+        self,
+        response: Response,
+        tap: StreamTap | PassTap,
+        close: Close,
+        timing: Timing,
+        received: Received | None = None,
+    ) -> None:
         self.tap = tap
-        self.received: list[bytes] = []
-        """The body as the upstream sent it."""
+        self.received = received or Received()
         self.outcome = Outcome.COMPLETED
         self.error: str | None = None
         self.is_cut_short = False
@@ -62,6 +72,11 @@ class Relay:
         self._close = close
         self._timing = timing
         self._for_client: list[bytes] = []
+        self._waiting = 0
+        """Bytes of that."""
+        self._taken = asyncio.Event()
+        self._is_gone = False
+        """Whether the client takes no more."""
         self._held: list[bytes] = []
         self._is_cut = False
         """Whether what the client has got ends inside an event."""
@@ -80,7 +95,8 @@ class Relay:
                     yield HEARTBEAT
                 continue
             self._arrived.clear()
-            ready, self._for_client = self._for_client, []
+            ready, self._for_client, self._waiting = self._for_client, [], 0
+            self._taken.set()
             for chunk in ready:
                 yield chunk
             if self._task.done() and not self._for_client:
@@ -93,6 +109,8 @@ class Relay:
         if not self._task.done():
             if not self._has_been_told_all:
                 self.outcome = Outcome.CLIENT_CLOSED
+            self._is_gone = True
+            self._taken.set()
             await asyncio.wait([self._task], timeout=self._timing.drain_s)
             if self._is_reading:
                 self._task.cancel()
@@ -102,6 +120,11 @@ class Relay:
     def _has_been_told_all(self) -> bool:
         """Whether the client has the terminal event, and all before it: what it does then is no hanging up."""
         return self.tap.done and not self._for_client and not self._held
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether the upstream has to wait for the client."""
+        return self.received.is_passing and self._waiting > _MOST_WAITING and not self._is_gone
 
     async def _run(self) -> None:
         try:
@@ -123,8 +146,17 @@ class Relay:
                 await self._read()
         except UpstreamError as error:
             self._failed(error.reason)
+        except GatewayError as error:  # it cannot be kept
+            self.outcome, self.error, self._failure = Outcome.REJECTED, error.message, error
         except TimeoutError:
-            self._failed("the call's deadline passed")
+            if self._is_full:
+                self.outcome, self.error = (
+                    Outcome.CLIENT_CLOSED,
+                    "the client did not take it before the call's deadline",
+                )
+                self._failure = UpstreamFailed("The answer was not taken in time.")
+            else:
+                self._failed("the call's deadline passed")
         except asyncio.CancelledError:
             self.was_stopped = not self.tap.done
             if self.was_stopped:
@@ -145,10 +177,13 @@ class Relay:
     async def _read(self) -> None:
         chunks = self._response.chunks()
         async for chunk in chunks:
-            self.received.append(chunk)
+            await self.received.add(chunk)
             self._hand_on(self.tap.feed(chunk))
             if self.tap.done:
                 break
+            while self._is_full:
+                self._taken.clear()
+                await self._taken.wait()
         else:
             self._hand_on(self.tap.end())
             self.is_cut_short = not self.tap.done
@@ -157,16 +192,17 @@ class Relay:
         with contextlib.suppress(UpstreamError, TimeoutError):
             async with asyncio.timeout(_GRACE_S):
                 async for chunk in chunks:
-                    self.received.append(chunk)
+                    await self.received.add(chunk)
                     self._hand_on(self.tap.feed(chunk))
 
     def _hand_on(self, chunk: bytes) -> None:
-        if not chunk:
+        if not chunk or self._is_gone:
             return
         if self.tap.done and self._timing.holds_end:
             self._held.append(chunk)
             return
         self._for_client.append(chunk)
+        self._waiting += len(chunk)
         self._is_cut = self.tap.is_inside_event
         self._arrived.set()
 

@@ -6,6 +6,7 @@ Rule: the archive is the truth; everything else that is kept can be made again f
 import asyncio
 import base64
 import contextlib
+import io
 from collections.abc import AsyncIterator, Sequence
 from datetime import date
 from typing import Any
@@ -48,10 +49,14 @@ class ArchiveWriter:
         self._blob = blob
         self._blocks: list[str] = []
 
+    @property
+    def is_empty(self) -> bool:
+        return not self._blocks
+
     async def add(self, block: bytes) -> None:
-        """Adds a piece of the request body. Raises AzureError."""
+        """Adds a piece of the bodies, the request's first. Raises AzureError."""
         block_id = _upload_block_id(len(self._blocks) + 1)
-        await self._blob.stage_block(block_id, block)
+        await self._blob.stage_block(block_id, io.BytesIO(block), len(block))  # raw bytes would hold the event loop up
         self._blocks.append(block_id)
 
     async def finish(self, head: bytes, response: bytes) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from decimal import Decimal
 from typing import Any, override
 
@@ -10,7 +10,9 @@ import msgspec
 import pytest
 
 from shared.clients.limits import Admission
+from shared.core.api.references import StoredObject
 from shared.core.call_record import Outcome
+from shared.core.calls import Call
 from shared.core.configuration import Client, OnDisconnect, Pool, parse
 from shared.core.recording.accounting import Served, open_record
 from shared.core.recording.archive import ArchivedCall
@@ -20,7 +22,7 @@ from shared.gateway.answering import Answering, Exchange
 from shared.gateway.health_board import HealthBoard
 from shared.gateway.relay import Relay
 from shared.settings import read_settings
-from tests.examples import NOON, call
+from tests.examples import NOON, call, inbound
 
 CONFIGURATION = parse(
     """
@@ -63,12 +65,16 @@ class Parts:
     def __init__(self) -> None:
         self.settled: list[tuple[int | None, Decimal | None]] = []
         self.calls: list[ArchivedCall] = []
+        self.registered: list[str] = []
 
     def settle(self, _: Admission, *, tokens: int | None, money: Decimal | None) -> None:
         self.settled.append((tokens, money))
 
     async def closed(self, ended: ArchivedCall) -> None:
         self.calls.append(ended)
+
+    async def register(self, objects: Iterable[StoredObject], **_: bool) -> None:
+        self.registered += [each.object_id for each in objects]
 
     async def answer(self, status: int, media_type: str, body: bytes, *, is_failure: bool = False) -> bytes:
         """What the client gets."""
@@ -80,13 +86,20 @@ class Parts:
         return got
 
     async def begun(
-        self, status: int, media_type: str, body: Body, *, is_failure: bool = False, on_disconnect: str = "drain"
+        self,
+        status: int,
+        media_type: str,
+        body: Body,
+        *,
+        is_failure: bool = False,
+        on_disconnect: str = "drain",
+        asked: Call | None = None,
     ) -> bytes | Relay:
         part: Any = self
         answering = Answering(publisher=part, objects=part, limits=part, now=lambda: NOON, settings=read_settings({}))
         lease = HealthBoard(now=lambda: 0.0, random=lambda: 0.0).begin(POOL)
         assert lease is not None
-        asked = call(b'{"model":"gpt-4o","messages":[]}')
+        asked = asked or call(b'{"model":"gpt-4o","messages":[]}')
         client = Client(id="team-blue", on_disconnect=OnDisconnect(on_disconnect))
         asked = msgspec.structs.replace(asked, client=client)
         served = Served(
@@ -168,3 +181,23 @@ async def test_a_stream_that_is_stopped_takes_what_is_estimated_and_is_closed_wh
     assert parts.settled == [(11, Decimal("0.000038")) if is_counted else UNKNOWN]
     (ended,) = parts.calls
     assert (ended.record.outcome, ended.record.usage is not None) == (Outcome.CLIENT_CLOSED, is_counted)
+
+
+@pytest.mark.parametrize("media_type", ["application/json", "text/event-stream", "application/octet-stream"])
+async def test_the_content_of_a_file_is_passed_on_unread_whatever_it_looks_like(media_type: str) -> None:
+    """Nothing in it becomes the client's, and it may be of any size."""
+    request = msgspec.structs.replace(inbound("/v1/files/file-1/content"), method="GET")
+    parts, content = Parts(), b'{"id":"file-0123456789abcdef"}'
+    answer = await parts.begun(200, media_type, Body(content), asked=call(b"", request))
+    assert isinstance(answer, Relay)
+    assert b"".join([chunk async for chunk in answer.chunks()]) == content
+    await answer.finish()
+    assert parts.registered == []
+    assert [each.response for each in parts.calls] == [content]
+
+
+async def test_an_error_in_place_of_a_files_content_is_read() -> None:
+    request = msgspec.structs.replace(inbound("/v1/files/file-1/content"), method="GET")
+    parts = Parts()
+    assert await parts.begun(404, "application/json", Body(error("gone")), asked=call(b"", request)) == error("gone")
+    assert parts.calls[0].record.error == "gone"

@@ -44,6 +44,11 @@ class ScriptedResponse:
                 raise chunk
             yield chunk
 
+    @property
+    def left(self) -> int:
+        """How much was not read."""
+        return self._script.qsize()
+
     async def close(self) -> None:
         self.closed += 1
 
@@ -62,7 +67,7 @@ class Record:
         self.body: bytes | None = None
 
     async def __call__(self, relay: Relay) -> None:
-        self.outcome, self.body = relay.outcome, b"".join(relay.received)
+        self.outcome, self.body = relay.outcome, relay.received.body
         self.begun.set()
         await self.let.wait()
         if self._failure:

@@ -102,6 +102,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """Whether what it uses may be told only by the object that it makes, once that has ended."""
     lists: bool = False
     """Whether the answer is a list of objects, of which a client may see its own only."""
+    is_content: bool = False
+    """Whether the answer is the content of a file, of any size, in which nothing is read."""
     refusal: str | None = None
     """Why it cannot be served here, where it cannot."""
     passes: bool = False
@@ -151,7 +153,8 @@ def _inference(
 
 def _objects(table: str, *, names_model: frozenset[str] = frozenset()) -> Iterable[Operation]:
     """Operations on stored objects, a line each: name, method, path, and words for what is not usual: `multipart`, `passes`,
-    `secret`, `later` (told_later), `items` (has_items), `lines`, `in-parts`, `models=` and where they are named."""
+    `secret`, `later` (told_later), `items` (has_items), `lines`, `in-parts`, `content` (is_content), `models=` and where they
+    are named."""
     for line in table.strip().splitlines():
         name, method, path, *words = line.split()
         form = Form.MULTIPART if "multipart" in words else Form.JSON if method == "POST" else Form.NONE
@@ -164,6 +167,7 @@ def _objects(table: str, *, names_model: frozenset[str] = frozenset()) -> Iterab
             makes_secret="secret" in words,
             told_later="later" in words,
             has_items="items" in words,
+            is_content="content" in words,
             names_model=name in names_model,
             models=tuple(
                 tuple(place.split(".")) for word in words for place in word.partition("models=")[2].split(",") if place
@@ -295,7 +299,7 @@ CATALOGUE: tuple[Operation, ...] = (
         files.list                        GET     files
         files.retrieve                    GET     files/{file}
         files.delete                      DELETE  files/{file}
-        files.content                     GET     files/{file}/content
+        files.content                     GET     files/{file}/content                           content
         uploads.create                    POST    uploads                                        in-parts
         uploads.parts.create              POST    uploads/{upload}/parts                         multipart passes
         uploads.complete                  POST    uploads/{upload}/complete
@@ -336,7 +340,7 @@ CATALOGUE: tuple[Operation, ...] = (
         containers.files.list             GET     containers/{container}/files
         containers.files.retrieve         GET     containers/{container}/files/{file}
         containers.files.delete           DELETE  containers/{container}/files/{file}
-        containers.files.content          GET     containers/{container}/files/{file}/content
+        containers.files.content          GET     containers/{container}/files/{file}/content    content
         evals.create                      POST    evals                     models=testing_criteria.*.model
         evals.list                        GET     evals
         evals.retrieve                    GET     evals/{eval}
@@ -376,7 +380,7 @@ CATALOGUE: tuple[Operation, ...] = (
         videos.list                       GET     videos
         videos.retrieve                   GET     videos/{video}
         videos.delete                     DELETE  videos/{video}
-        videos.content                    GET     videos/{video}/content
+        videos.content                    GET     videos/{video}/content                         content
         videos.remix                      POST    videos/{video}/remix
         videos.edit                       POST    videos/edits                                   multipart
         videos.extend                     POST    videos/extensions                              multipart
@@ -385,12 +389,12 @@ CATALOGUE: tuple[Operation, ...] = (
         skills.retrieve                   GET     skills/{skill}
         skills.update                     POST    skills/{skill}
         skills.delete                     DELETE  skills/{skill}
-        skills.content                    GET     skills/{skill}/content
+        skills.content                    GET     skills/{skill}/content                         content
         skills.versions.create            POST    skills/{skill}/versions                        multipart
         skills.versions.list              GET     skills/{skill}/versions
         skills.versions.retrieve          GET     skills/{skill}/versions/{version}
         skills.versions.delete            DELETE  skills/{skill}/versions/{version}
-        skills.versions.content           GET     skills/{skill}/versions/{version}/content
+        skills.versions.content           GET     skills/{skill}/versions/{version}/content      content
         fine_tuning.alpha.graders.run       POST  fine_tuning/alpha/graders/run       models=grader.model,grader.graders.*.model
         fine_tuning.alpha.graders.validate  POST  fine_tuning/alpha/graders/validate  models=grader.model,grader.graders.*.model
         realtime.transcription_sessions.create     POST  realtime/transcription_sessions      secret

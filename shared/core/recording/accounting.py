@@ -18,6 +18,7 @@ from shared.core.configuration import Target
 from shared.core.headers import Headers, for_record, get, is_spilled_over
 from shared.core.json_text import NOT_READABLE
 from shared.core.money.prices import BATCH, SPILLOVER, STANDARD_TIERS, TRAINING, with_length, without_length
+from shared.core.recording.archive import Extent
 from shared.core.usage import Reading, TokenUsage
 
 _LONGEST_TEXT = 256
@@ -53,6 +54,8 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     """Made where the answer was stopped before it told its usage."""
     response: bytes = b""
     """The body as the upstream sent it."""
+    passed: Extent | None = None
+    """In its place, where it was too large to be held."""
     error: str | None = None
 
 
@@ -83,6 +86,7 @@ def close_record(call: Call, record: CallRecord, ending: Ending) -> CallRecord:
     served, target, reading = ending.served, ending.served.target, ending.reading
     headers = for_record(served.headers)
     usage, source = _usage(call, ending)
+    answer = ending.passed or Extent.of(ending.response)
     tier = SPILLOVER if is_spilled_over(headers) else tier_of(call, reading)
     if call.upload:
         record = msgspec.structs.replace(record, request_sha256=call.upload.sha256)
@@ -105,8 +109,8 @@ def close_record(call: Call, record: CallRecord, ending: Ending) -> CallRecord:
         content_filter=tuple(filtered[:_LONGEST_WORD] for filtered in reading.content_filter[:_MOST_REASONS]),
         usage=usage,
         usage_source=source,
-        response_bytes=len(ending.response),
-        response_sha256=hashlib.sha256(ending.response).hexdigest(),
+        response_bytes=answer.size,
+        response_sha256=answer.sha256,
         response_headers={name: value[:_LONGEST_TEXT] for name, value in headers.items()},
         response_encoding=_cut(get(served.headers, "content-encoding")),
         error=_cut(ending.error or reading.error),

@@ -39,6 +39,11 @@ def limited(call: Call, record: CallRecord) -> CallRecord:
     return msgspec.structs.replace(record, content=policy)
 
 
+def keeps_all(call: Call) -> bool:
+    """Whether the bodies are kept just as they are. What passes through is kept so, or not at all."""
+    return policy_of(call) is Content.FULL and call.client.content_bytes is None and not call.client.redact
+
+
 def kept(call: Call, closed: ArchivedCall) -> ArchivedCall:
     """What is kept of a call that ended."""
     if closed.record.content != Content.FULL:
