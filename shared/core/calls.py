@@ -166,23 +166,29 @@ def understood(call: Call, body: bytes) -> Call:
 def _in_its_form(call: Call, body: bytes) -> Call:
     """The call by what its body is: many an operation takes JSON in place of a form.
 
-    Raises BadRequest for what is neither, and for a form with parts that cannot be read, where an upstream could see another
-    model in it than we do.
+    Raises BadRequest for what is neither, and for a form with parts that others may read in another way, where an upstream could
+    see another model or object in it than we do.
     """
     operation = call.route.operation
-    content_type = ", ".join(value for name, value in call.request.headers if name == "content-type")
+    content_types = [value for name, value in call.request.headers if name == "content-type"]
+    if len(content_types) > 1:
+        raise BadRequest(
+            "The request has more than one Content-Type: which one counts, another reader may see another way."
+        )
     if operation.form is not Form.MULTIPART:
         return call
+    content_type = "".join(content_types)
     if multipart.is_form(content_type):
-        if operation.names_model and multipart.hides_part(body, content_type):
+        if (operation.names_model or not operation.passes) and multipart.hides_part(body, content_type):
             raise BadRequest(
-                "The form has parts that cannot be read: too many, headers too long, or a delimiter that CRLF does not end."
+                "The form has parts that not every reader reads alike: too many, headers that are too long, unusual or there"
+                " twice, or lines that CRLF does not end."
             )
         return call
     if content_type.partition(";")[0].strip().lower() == "application/json":
         as_json = msgspec.structs.replace(operation, form=Form.JSON)
         return msgspec.structs.replace(call, route=msgspec.structs.replace(call.route, operation=as_json))
-    if operation.names_model:
+    if operation.names_model or (body and not operation.passes):
         raise BadRequest("The request body has to be multipart/form-data, with one boundary, or application/json.")
     return call
 

@@ -1,6 +1,7 @@
 """One field of a multipart/form-data body (RFC 7578), found and replaced without taking the body apart.
 
-Rule: only the field's own bytes change; files, however large, are passed over and not copied more than once.
+Rule: only the field's own bytes change; files, however large, are passed over and not copied more than once. What only some
+readers would take for a field is not guessed at: the form hides a part.
 """
 
 import re
@@ -14,6 +15,15 @@ _BLANK = b"\r\n\r\n"
 _END_OF_NAME = rb'"?[ \t]*(?=[;\r\n]|$)'
 _MOST_DELIMITERS = 1000
 _LONGEST_HEAD = 4096
+_LONGEST_VALUE = 256 * 1024
+_HEADER = re.compile(rb"([A-Za-z0-9-]+):[ \t]*([^\r\n\x00]*)")
+_PARAMETER = rb'[ \t]*;[ \t]*([A-Za-z0-9*_-]+)=("(?:[^"\\]|\\(?!"))*"|[^\s;"\\,]+)'
+_DISPOSITION = re.compile(rb"form-data(?:" + _PARAMETER + rb")*[ \t]*;?[ \t]*", re.IGNORECASE)
+_PARAMETERS = re.compile(_PARAMETER)
+_NAME = re.compile(rb'"?[A-Za-z0-9_.\[\]-]+"?')
+_PLAIN_ENCODINGS = (b"binary", b"8bit", b"7bit")
+_CHARSET = re.compile(rb"charset\s*=\s*\"?([^\s;\"]*)", re.IGNORECASE)
+_PLAIN_CHARSETS = (b"utf-8", b"utf8", b"us-ascii", b"ascii", b"iso-8859-1")
 _END_OF_DELIMITER = re.compile(rb"[ \t]*(?=\r\n)")
 """RFC 2046 §5.1.1 lets transports pad it."""
 _BOUNDARY = re.compile(r';\s*boundary=(?:"([^"]{1,70})"|([^\s;,"]{1,70}))', re.IGNORECASE)
@@ -42,16 +52,46 @@ def fields(body: bytes, content_type: str, name: str) -> Iterator[Field]:
     for start, end in _heads(body, delimiter):
         if end < 0:
             continue
-        value = end + len(_BLANK)
-        ends = body.find(b"\r\n", value)
-        if named.search(body, start, end) and body.startswith(delimiter, ends + 2):
+        if named.search(body, start, end):
+            value = end + len(_BLANK)
+            ends = body.find(b"\r\n" + delimiter, value, value + _LONGEST_VALUE)
+            ends = ends if ends >= 0 else min(len(body), value + _LONGEST_VALUE)
             yield Field(body[value:ends].decode(), value, ends)
 
 
 def hides_part(body: bytes, content_type: str) -> bool:
     """Whether another reader may see a part, and so a field, where we see none."""
     delimiter = _delimiter(content_type)
-    return delimiter is not None and any(end < 0 for _, end in _heads(body, delimiter))
+    if delimiter is None:
+        return False
+    return any(end < 0 or not _is_plain(body[start:end]) for start, end in _heads(body, delimiter))
+
+
+def _is_plain(head: bytes) -> bool:
+    """Whether the headers of a part say the same to every reader: whole lines, each header once, one name in plain letters, and
+    a value that is neither encoded nor more parts."""
+    headers: dict[bytes, bytes] = {}
+    for line in head.split(b"\r\n")[1:]:
+        header = _HEADER.fullmatch(line)
+        if header is None or header[1].lower() in headers:
+            return False
+        headers[header[1].lower()] = header[2]
+    disposition = headers.get(b"content-disposition", b"")
+    if _DISPOSITION.fullmatch(disposition) is None:
+        return False
+    parameters = [(name.lower(), value) for name, value in _PARAMETERS.findall(disposition)]
+    names = [value for name, value in parameters if name.partition(b"*")[0] == b"name"]
+    if len(names) != 1 or (b"name", names[0]) not in parameters or _NAME.fullmatch(names[0]) is None:
+        return False
+    if names[0].strip(b'"').lower() == b"_charset_":  # it says how all others are to be read
+        return False
+    content_type = headers.get(b"content-type", b"").lower()
+    charset = _CHARSET.search(content_type)
+    return (
+        headers.get(b"content-transfer-encoding", b"binary").strip().lower() in _PLAIN_ENCODINGS
+        and not content_type.startswith((b"multipart/", b"message/"))
+        and (charset is None or charset[1] in _PLAIN_CHARSETS)
+    )
 
 
 def _heads(body: bytes, delimiter: bytes) -> Iterator[tuple[int, int]]:

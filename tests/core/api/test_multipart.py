@@ -29,6 +29,15 @@ FOUND = {
     + END,
     "no quotes, odd case": part(b"CONTENT-DISPOSITION: form-data;name=model") + OTHER + END,
     "a charset behind it": part(b'Content-Disposition: form-data; name="model"; charset=utf-8') + OTHER + END,
+    "a file of a name in other letters": FILE.replace(b"a.bin", rb"C:\\tmp\\caf\xc3\xa9; x.bin") + MODEL + END,
+    "two spellings of a file's name": FILE.replace(b'"a.bin"', b"\"a.bin\"; filename*=UTF-8''a%20b.bin") + MODEL + END,
+    "what some clients say besides": FILE
+    + part(
+        b'Content-Disposition: form-data; name="model"\r\nContent-Type: text/plain; charset=ISO-8859-1\r\n'
+        b"Content-Transfer-Encoding: 8bit\r\nContent-Length: 6"
+    )
+    + END,
+    "a list of files": FILE.replace(b'"file"', b'"files[]"') + MODEL + END,
     "a padded delimiter": FILE + MODEL.replace(b"--b", b"--b \t") + END,
     "the first of two": MODEL + part(b'Content-Disposition: form-data; name="model"', b"gpt-5") + END,
 }
@@ -75,6 +84,32 @@ HIDDEN = {
     "headers that are too long": part(b"X-Y: " + b"z" * 5000 + b'\r\nContent-Disposition: form-data; name="model"'),
     "a part too many": OTHER * 1000 + MODEL,
     "a delimiter that LF ends": MODEL.replace(b"--b\r\n", b"--b\n"),
+    "a name in escapes": part(rb'Content-Disposition: form-data; name="mode\l"'),
+    "a name in percents": part(b'Content-Disposition: form-data; name="mode%6c"'),
+    "an extended name": part(b"Content-Disposition: form-data; name*=UTF-8''model"),
+    "a name in parts": part(b'Content-Disposition: form-data; name*0="mo"; name*1="del"'),
+    "two names": part(b'Content-Disposition: form-data; name="n"; Name="model"'),
+    "an encoded name": part(b'Content-Disposition: form-data; name="=?utf-8?q?model?="'),
+    "other quotes": part(b"Content-Disposition: form-data; name='model'"),
+    "a quote in a file's name": part(rb'Content-Disposition: form-data; filename="a\"; name="model"; x="'),
+    "no name": part(b"Content-Disposition: form-data"),
+    "no headers": b"--b\r\n\r\ngpt-4o\r\n",
+    "another disposition": part(b'Content-Disposition: attachment; name="model"'),
+    "two dispositions": part(
+        b'Content-Disposition: form-data; name="n"\r\nContent-Disposition: form-data; name="model"'
+    ),
+    "a header in two lines": part(b'Content-Disposition: form-data;\r\n name="model"'),
+    "headers that LF ends": part(b'X-Y: z\nContent-Disposition: form-data; name="model"'),
+    "headers that LF ends, all of them": b'--b\r\nContent-Disposition: form-data; name="model"\n\ngpt-4o\r\n',
+    "a space before the colon": part(b'Content-Disposition : form-data; name="model"'),
+    "an encoded value": part(
+        b'Content-Disposition: form-data; name="file_id"\r\nContent-Transfer-Encoding: base64', b"ZmlsZS1hYmM="
+    ),
+    "a value in another charset": part(
+        b'Content-Disposition: form-data; name="file_id"\r\nContent-Type: text/plain; charset=utf-16'
+    ),
+    "a charset for all": part(b'Content-Disposition: form-data; name="_charset_"', b"utf-16"),
+    "parts in a part": part(b'Content-Disposition: form-data; name="n"\r\nContent-Type: multipart/mixed; boundary=c'),
     "one that something else ends": MODEL.replace(b"--b\r\n", b"--b\x0b\r\n"),
 }
 
@@ -97,3 +132,11 @@ def test_an_added_field_is_found_and_nothing_else_changes() -> None:
     found = multipart.find(added, TYPE, "model")
     assert isinstance(found, Field)
     assert found.value == "whisper-1"
+
+
+def test_a_value_is_read_to_its_end() -> None:
+    """Guards that a line end behind a model, which some strip, does not make it none."""
+    for value in (b"gpt-4o\r\n", b"gpt-4o\r\nmore", b"\r\ngpt-4o"):
+        found = multipart.find(part(b'Content-Disposition: form-data; name="model"', value) + END, TYPE, "model")
+        assert found is not None
+        assert found.value.encode() == value
