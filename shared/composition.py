@@ -30,6 +30,7 @@ from shared.core.clients import keys
 from shared.core.configuration import Configuration, Document
 from shared.core.errors import NotReady
 from shared.core.money.prices import PriceSheet
+from shared.core.recording.events import Closed
 from shared.credentials import Credentials, app_identity
 from shared.gateway.attempting import Attempting
 from shared.gateway.health_board import HealthBoard
@@ -303,7 +304,12 @@ def _stores(settings: Settings, account: Account, environ: Mapping[str, str], no
         clients=ClientTable(table("Clients")),
         recorder=Recorder(
             archive=archive,
-            sinks=(archive, Gathering(ledger), deferred, *(Gathering(each, _PATIENCE_S) for each in explorer)),
+            sinks=(
+                archive,
+                Gathering(ledger),
+                deferred,
+                *(Gathering(each, only=Closed, patience_s=_PATIENCE_S) for each in explorer),
+            ),
             patient=(archive, ledger, deferred, *explorer),
             quarantine=quarantine,
             shelf=shelf,

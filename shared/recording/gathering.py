@@ -15,11 +15,16 @@ type _Waiting = list[tuple[Sequence[Record], asyncio.Future[None]]]
 
 
 class Gathering:
-    """Stands for a sink; one per process, used from one event loop. `patience_s`: after which a write hangs; None: never."""
+    """Stands for a sink; one per process, used from one event loop.
 
-    def __init__(self, sink: Sink, patience_s: float | None = None) -> None:
+    only: the events that the sink keeps, where those are not all; who has none of them does not wait for the others'.
+    patience_s: after which a write hangs; None: never.
+    """
+
+    def __init__(self, sink: Sink, *, only: type[Record] | None = None, patience_s: float | None = None) -> None:
         self.name = sink.name
         self._sink = sink
+        self._only = only
         self._patience_s = patience_s
         self._hangs = False
         self._waiting: _Waiting = []
@@ -28,10 +33,13 @@ class Gathering:
     async def write(self, events: Sequence[Record]) -> None:
         """As the sink's; what it raises over anybody's events is raised for all that were written with them. Raises TimeoutError
         where the sink hangs: then they may be kept all the same."""
+        kept = events if self._only is None else [event for event in events if isinstance(event, self._only)]
+        if not kept:
+            return
         if self._hangs:
             raise TimeoutError(f"{self.name} has not come back from an earlier write")
         written = asyncio.get_running_loop().create_future()
-        self._waiting.append((events, written))
+        self._waiting.append((kept, written))
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write_waiting())
         await written

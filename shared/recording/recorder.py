@@ -88,6 +88,8 @@ class Recorder(msgspec.Struct, frozen=True, kw_only=True):
         return _closed(head)
 
     async def _keep(self, records: Sequence[Record]) -> None:
+        if not records:
+            return  # chunks whose siblings are still on their way
         failures: list[Exception] = []
         for sink in self.sinks:
             failed, failure = await _write(sink, records)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from shared.core.recording.events import Record
+from shared.core.recording.events import Closed, Record
 from shared.recording.gathering import Gathering
 from tests.emulator import Storage
 from tests.examples import closed, opened
@@ -99,3 +99,15 @@ async def test_a_sink_that_hangs_is_handed_nothing_more_until_it_has_come_back()
             with contextlib.suppress(TimeoutError):
                 await gathering.write([opened(3)])
     assert sink.writes == [[opened(1)], [opened(3)]]
+
+
+async def test_who_has_nothing_for_the_sink_does_not_wait_for_others() -> None:
+    """Guards that half of all messages, which tell of calls that were opened, wait for what only ended calls are written to."""
+    sink = SlowSink()
+    gathering = Gathering(sink, only=Closed)
+    first = asyncio.create_task(gathering.write([opened(1), closed(1)]))
+    await until_written(sink, 1)
+    await gathering.write([opened(2)])
+    sink.go.set()
+    await first
+    assert sink.writes == [[closed(1)]]
