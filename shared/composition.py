@@ -207,7 +207,11 @@ async def services(environ: Mapping[str, str], now: Clock) -> Services:
             transport,
             archive,
             shelf,
-            Sizes(claim_check_bytes=settings.claim_check_bytes, waiting_bytes=_MOST_WAITING_BYTES),
+            Sizes(
+                claim_check_bytes=settings.claim_check_bytes,
+                is_gzip=settings.is_gzip,
+                waiting_bytes=_MOST_WAITING_BYTES,
+            ),
             telemetry,
         ),
         objects=objects,
@@ -284,7 +288,7 @@ def _stores(settings: Settings, account: Account, environ: Mapping[str, str], no
 
     shelf, archive, quarantine = (
         Shelf(container("shelf"), now),
-        Archive(container("archive")),
+        Archive(container("archive"), is_gzip=settings.is_gzip),
         Quarantine(container("quarantine")),
     )
     ledger, deferred = Ledger(table("Ledger")), DeferredUsage(table("Deferred"))

@@ -61,6 +61,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     event_hub_message_bytes: int
     claim_check_bytes: int
     replay_bytes: int
+    is_gzip: bool
     durable: bool
     allow_unrecorded: bool
     allow_unchecked: bool
@@ -173,6 +174,7 @@ SETTINGS = (
     Setting("TOLLGATE_EVENT_HUB_MESSAGE_BYTES", "event_hub_message_bytes", "1000000", _positive_whole, "Largest event: 1000000 on the Standard tier, 250000 on Basic."),
     Setting("TOLLGATE_CLAIM_CHECK_BYTES", "claim_check_bytes", "1000000", _claim_check, "A call with larger bodies goes into the archive at once, and only its record travels; at most 16000000."),
     Setting("TOLLGATE_REPLAY_BYTES", "replay_bytes", "8000000", _positive_whole, "An upload or a file's content that is larger passes through as it comes; such an upload is not tried on another deployment."),
+    Setting("TOLLGATE_GZIP", "is_gzip", "off", _choice(off=False, on=True), "Whether messages of the transport and objects of the archive are compressed: off or on. Both are read either way."),
     Setting("TOLLGATE_RECORDING", "durable", "durable", _choice(durable=True, fast=False), "durable: an answer waits for its record; fast: it does not."),
     Setting("TOLLGATE_WHEN_UNRECORDABLE", "allow_unrecorded", "refuse", _choice(refuse=False, allow=True), "What happens to calls while neither transport nor Blob takes records: refuse or allow."),
     Setting("TOLLGATE_MAX_REQUEST_BYTES", "max_request_bytes", "104000000", _positive_whole, "Largest request body; the host itself refuses 104857600 and more, less kindly."),

@@ -15,6 +15,7 @@ from azure.core.exceptions import AzureError
 from shared.core.call_record import CallRecord
 from shared.core.recording.archive import ArchivedCall
 from shared.core.recording.events import Closed, Opened, encode, pack, split
+from shared.core.recording.gzipped import compressed
 from shared.core.tracing import Kind
 from shared.recording.shelf import Shelf
 from shared.sinks.archive import Archive, ArchiveWriter
@@ -41,6 +42,8 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
 
     claim_check_bytes: int
     """A call above this goes into the archive at once, and only its record travels."""
+    is_gzip: bool = False
+    """Whether messages are compressed: then it is their compressed bytes that count, and those of a call."""
     waiting_bytes: int
     """The most that may wait to be sent; above it nothing more is taken."""
 
@@ -74,12 +77,17 @@ class Publisher:
 
     async def _publish_closed(self, call: ArchivedCall) -> None:
         size = len(call.request) + len(call.response)
-        if size > self._sizes.claim_check_bytes and (digest := await self._archived(call, size)):
+        claimed = self._sizes.claim_check_bytes
+        if size > claimed and self._sizes.is_gzip:
+            size = len(await asyncio.to_thread(compressed, call.request + call.response))
+        if size > claimed and (digest := await self._archived(call, size)):
             await self._publish([encode(Closed(record=call.record, archive_sha256=digest))])
             return
         line = encode(Closed.of(call))
         limit = self._transport.max_message_bytes
-        await self._publish([line] if len(line) <= limit else [encode(chunk) for chunk in split(call, limit)])
+        is_gzip = self._sizes.is_gzip
+        fits = len(line) <= limit or (is_gzip and len(compressed(line)) <= limit)
+        await self._publish([line] if fits else [encode(chunk) for chunk in split(call, limit, is_gzip=is_gzip)])
 
     async def _archived(self, call: ArchivedCall, size: int) -> str | None:
         """The digest under which the archive took the call. Where it did not, the transport still may."""
@@ -139,7 +147,8 @@ class Publisher:
         return TransportDown(f"neither the transport nor the shelf is there: {'; '.join(reasons)}")
 
     async def _to_transport(self, lines: Sequence[bytes]) -> None:
-        await self._transport.send(pack(lines, self._transport.max_message_bytes))
+        messages = pack(lines, self._transport.max_message_bytes)
+        await self._transport.send(list(map(compressed, messages)) if self._sizes.is_gzip else messages)
         self._spared_until = 0.0
 
     async def _to_shelf(self, lines: Sequence[bytes]) -> None:

@@ -7,7 +7,7 @@ import asyncio
 import base64
 import contextlib
 import io
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import date
 from typing import Any
 
@@ -24,6 +24,7 @@ from azure.storage.blob.aio import BlobClient, ContainerClient
 from shared.core.recording import archive
 from shared.core.recording.archive import ArchivedCall, Head
 from shared.core.recording.events import Chunk, Closed, Record
+from shared.core.recording.gzipped import compressed
 from shared.storage.blob_wire import LARGEST, BlobPutter
 
 _PIECE_BYTES = 4 * 1024 * 1024
@@ -45,8 +46,9 @@ class NotTheCall(Exception):
 class ArchiveWriter:
     """Writes the archive object of one call. The blob is not seen before it is finished."""
 
-    def __init__(self, blob: BlobClient) -> None:
+    def __init__(self, blob: BlobClient, packed: Callable[[bytes], bytes]) -> None:
         self._blob = blob
+        self._packed = packed
         self._blocks: list[str] = []
 
     @property
@@ -56,15 +58,18 @@ class ArchiveWriter:
     async def add(self, block: bytes) -> None:
         """Adds a piece of the bodies, the request's first. Raises AzureError."""
         block_id = _upload_block_id(len(self._blocks) + 1)
-        await self._blob.stage_block(block_id, io.BytesIO(block), len(block))  # raw bytes would hold the event loop up
+        packed = await asyncio.to_thread(self._packed, block)
+        await self._blob.stage_block(
+            block_id, io.BytesIO(packed), len(packed)
+        )  # raw bytes would hold the event loop up
         self._blocks.append(block_id)
 
     async def finish(self, head: bytes, response: bytes) -> None:
         """Puts the head before what was added and the response behind it. Raises AzureError."""
         first, last = _upload_block_id(0), _upload_block_id(len(self._blocks) + 1)
-        await self._blob.stage_block(first, head)
+        await self._blob.stage_block(first, self._packed(head))
         if response:
-            await self._blob.stage_block(last, response)
+            await self._blob.stage_block(last, self._packed(response))
         order = [first, *self._blocks, *([last] if response else [])]
         await self._blob.commit_block_list([BlobBlock(each) for each in order], content_settings=_OPAQUE)
 
@@ -74,8 +79,9 @@ class Archive:
 
     name = "archive"
 
-    def __init__(self, container: ContainerClient) -> None:
+    def __init__(self, container: ContainerClient, *, is_gzip: bool = False) -> None:
         self._container = container
+        self._packed = compressed if is_gzip else bytes
         self._putter = BlobPutter(container)
 
     async def write(self, events: Sequence[Record]) -> None:
@@ -87,7 +93,7 @@ class Archive:
     async def put(self, call: ArchivedCall) -> str:
         """Keeps one call, and returns the digest of its head. Putting it again writes the same bytes to the same name."""
         content = archive.encode(call)
-        await self.put_content(call.record.call_id, content)
+        await self.put_content(call.record.call_id, self._packed(content))
         return archive.digest_of(content)
 
     async def put_content(self, call_id: str, content: bytes) -> None:
@@ -185,7 +191,7 @@ class Archive:
 
     def writer(self, call_id: str) -> "ArchiveWriter":
         """Writes one call piece by piece, while it goes on."""
-        return ArchiveWriter(self._blob(call_id))
+        return ArchiveWriter(self._blob(call_id), self._packed)
 
     async def get(self, call_id: str) -> ArchivedCall | None:
         """The call, or None where it is not archived. Raises ValueError for an id that is none."""

@@ -8,8 +8,9 @@ import pytest
 from azure.core.exceptions import AzureError, ResourceModifiedError
 
 from shared import sinks
-from shared.core.recording.archive import ArchivedCall, Extent, encode, head_in, head_of
+from shared.core.recording.archive import ArchivedCall, Extent, Reading, encode, head_in, head_of
 from shared.core.recording.events import Body, Chunk, Closed, split
+from shared.core.recording.gzipped import compressed
 from shared.sinks.archive import NotTheCall
 from shared.storage.blob_wire import LARGEST, BlobPutter
 from tests.emulator import Storage
@@ -166,6 +167,26 @@ async def test_an_upload_is_a_call_once_it_is_finished(storage: Storage) -> None
         call = msgspec.structs.replace(call, response=response)
         await writer.finish(head_of(call.record, Extent.of(b"one" * 100 + b"two" * 100), Extent.of(response)), response)
         assert await storage.archive.get(call_id()) == call
+
+
+async def test_a_compressed_object_is_read_by_every_reader_and_an_upload_becomes_one(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = storage.archive.writer(call_id(2))
+    monkeypatch.setattr(storage.archive, "_packed", compressed)
+    assert await storage.archive.put(CALL) == HEAD.sha256
+    upload = archived(1, request=b"one" * 100 + b"two" * 100, response=b"answer")
+    for writer, call in ((storage.archive.writer(call_id(1)), upload), (plain, archived(2, request=upload.request))):
+        await writer.add(b"one" * 100)
+        await writer.add(b"two" * 100)
+        await writer.finish(head_of(call.record, Extent.of(call.request), Extent.of(call.response)), call.response)
+        assert await storage.archive.get(call.record.call_id) == call
+    assert await storage.archive.head(call_id()) == HEAD
+    assert await storage.archive.head(call_id(1)) == head_in(encode(upload))
+    reading = Reading()
+    async for piece in storage.archive.pieces(call_id(1)):
+        reading.feed(piece)
+    assert reading.end() == head_in(encode(upload))
 
 
 @pytest.mark.parametrize("size", [0, LARGEST - 1, LARGEST, LARGEST + 1])

@@ -12,6 +12,7 @@ import pytest
 from devtools.azurite import Azurite
 from shared.core.recording.archive import ArchivedCall
 from shared.core.recording.events import Closed, decode, encode, unpack
+from shared.core.recording.gzipped import compressed
 from shared.recording import publishing
 from shared.recording.publishing import SPILL, Publisher, Sizes
 from shared.recording.recorder import Recorder
@@ -118,6 +119,31 @@ async def test_large_bodies_come_back_in_chunks_too(tested: Carrier, storage: St
     messages = await recorded(tested, storage)
     assert kinds_of(messages) == {"Chunk"}
     assert len(messages) > 2
+    assert await is_kept(storage, call)
+
+
+COMPRESSED = {
+    "short": (b"short", False),
+    "much that is alike": (b"alike" * MIB, False),
+    "less than is claimed, once compressed": (binary(CLAIM_CHECK * 3 // 4) + bytes(CLAIM_CHECK), False),
+    "claimed": (binary(CLAIM_CHECK + 1), True),
+}
+
+
+@pytest.mark.parametrize(("response", "is_claimed"), COMPRESSED.values(), ids=COMPRESSED.keys())
+async def test_compressed_calls_come_back_and_are_as_large_as_they_travel(
+    tested: Carrier, storage: Storage, response: bytes, is_claimed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage.archive, "_packed", compressed)
+    sizes = Sizes(claim_check_bytes=CLAIM_CHECK, waiting_bytes=64 * MIB, is_gzip=True)
+    call = archived(1, request=b"{}", response=response)
+    await Publisher(tested.transport, storage.archive, storage.shelf, sizes).closed(call)
+    assert bool(await storage.archive.get(call_id(1))) is is_claimed
+    messages = await recorded(tested, storage)
+    assert len(messages) == 1 or len(response) > CLAIM_CHECK
+    assert all(len(message) <= tested.transport.max_message_bytes for message in messages)
+    content = b"".join([piece async for piece in storage.archive.pieces(call_id(1))])
+    assert content[:2] == messages[0][:2] == b"\x1f\x8b"
     assert await is_kept(storage, call)
 
 

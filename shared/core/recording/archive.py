@@ -3,7 +3,8 @@
     {"v":1,"request_bytes":17,"response_bytes":4711,"request_sha256":"...","response_sha256":"...","record":{...}}\\n
     <17 bytes><4711 bytes>
 
-Rule: same call, same name, same bytes. `head -1` shows the record; nothing is needed to read the rest but the two lengths.
+Rule: same call, same name, same bytes; by setting gzip of these (gzipped.py), which every reader reads as them. `head -1` shows
+the record; nothing is needed to read the rest but the two lengths.
 The head has the digests of the bodies that are kept, so the digest of the head stands for the whole object; the record has the
 digests of what was sent. They are the same where all was kept as it was sent.
 """
@@ -16,6 +17,7 @@ import msgspec
 
 from shared.core.call_ids import opened_at
 from shared.core.call_record import CallRecord
+from shared.core.recording import gzipped
 
 VERSION = 1
 
@@ -86,12 +88,12 @@ def head_of(record: CallRecord, request: Extent, response: Extent, purged_at: da
 
 def digest_of(content: bytes) -> str:
     """The SHA-256, in hex, of the head of an archive object, which may be cut behind it."""
-    return hashlib.sha256(content.partition(b"\n")[0]).hexdigest()
+    return hashlib.sha256(_line_of(content)).hexdigest()
 
 
 def decode(content: bytes) -> ArchivedCall:
     """The call in an archive object. Raises ValueError where its bytes are not whole, or of a version unknown here."""
-    line, _, bodies = content.partition(b"\n")
+    line, _, bodies = gzipped.plain(content).partition(b"\n")
     header = _header_of(line)
     if len(bodies) != header.request_bytes + header.response_bytes:
         raise ValueError(f"{len(bodies)} bytes of bodies, {header.request_bytes} + {header.response_bytes} promised")
@@ -102,7 +104,7 @@ def decode(content: bytes) -> ArchivedCall:
 
 def head_in(beginning: bytes) -> Head:
     """The head, from the beginning of an archive object. Raises ValueError as `decode` does."""
-    line = beginning.partition(b"\n")[0]
+    line = _line_of(beginning)
     return Head(_header_of(line), hashlib.sha256(line).hexdigest())
 
 
@@ -111,6 +113,8 @@ class Reading:
 
     def __init__(self) -> None:
         self._object, self._request, self._response = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
+        self._opener = gzipped.Opener()
+        self._is_broken = False
         self._beginning = b""
         self._head: Head | None = None
         self._bytes = 0
@@ -119,6 +123,13 @@ class Reading:
     def feed(self, piece: bytes) -> None:
         """Takes the next piece."""
         self._object.update(piece)
+        try:
+            for part in self._opener.feed(piece):
+                self._take(part)
+        except ValueError:
+            self._is_broken = True  # `end` tells of it
+
+    def _take(self, piece: bytes) -> None:
         if self._head is None and len(self._beginning) < LONGEST_HEAD:
             self._beginning += piece
             if b"\n" not in self._beginning:
@@ -141,6 +152,9 @@ class Reading:
 
     def end(self) -> Head:
         """The head of what was read. Raises ValueError where the bodies are not those that it speaks of."""
+        if self._is_broken:
+            raise ValueError("what is compressed cannot be read")
+        self._opener.end()
         head = self._head or head_in(self._beginning)
         header = head.header
         if self._bytes != header.request_bytes + header.response_bytes:
@@ -152,6 +166,10 @@ class Reading:
             if digest not in (None, body.hexdigest()):
                 raise ValueError("a body is not the one that was kept")
         return head
+
+
+def _line_of(beginning: bytes) -> bytes:
+    return gzipped.beginning(beginning, LONGEST_HEAD).partition(b"\n")[0]
 
 
 def _header_of(line: bytes) -> Header:

@@ -1,7 +1,7 @@
 """What travels from the gateway to the recorder: JSON, one event a line.
 
 Rule: a message stands for itself. It can arrive twice, late, before or after any other, and says what version it is.
-Several events may share a message; a message is UTF-8 text whose lines are the events.
+Several events may share a message; a message is UTF-8 text whose lines are the events, or by setting gzip of that.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ from shared.core.call_ids import opened_at
 from shared.core.call_record import CallRecord
 from shared.core.recording import archive
 from shared.core.recording.archive import ArchivedCall
+from shared.core.recording.gzipped import compressed, plain
 
 VERSION = 1
 
@@ -113,9 +114,11 @@ def decode(line: bytes) -> Event:
     return event
 
 
-def split(call: ArchivedCall, limit: int) -> Sequence[Chunk]:
+def split(call: ArchivedCall, limit: int, *, is_gzip: bool = False) -> Sequence[Chunk]:
     """The call in as few chunks as fit into messages of `limit` bytes each."""
     content = archive.encode(call)
+    if is_gzip:
+        content = compressed(content)
     size = chunk_bytes(limit)
     pieces = [content[start : start + size] for start in range(0, len(content), size)]
     digest = hashlib.sha256(content).hexdigest()
@@ -144,5 +147,9 @@ def pack(events: Iterable[bytes], limit: int) -> Sequence[bytes]:
 
 
 def unpack(message: bytes) -> Sequence[bytes]:
-    """The events of a message, a line each."""
+    """The events of a message, a line each. What looks compressed and is not is a line as it stands."""
+    try:
+        message = plain(message)
+    except ValueError:
+        return [message]
     return message.split(b"\n")

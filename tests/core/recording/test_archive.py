@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.core.call_record import Outcome
-from shared.core.recording.archive import LONGEST_HEAD, ArchivedCall, Reading, blob_name, decode, encode, head_in
+from shared.core.recording.archive import (
+    LONGEST_HEAD,
+    ArchivedCall,
+    Reading,
+    blob_name,
+    decode,
+    digest_of,
+    encode,
+    head_in,
+)
+from shared.core.recording.gzipped import compressed
 from tests.examples import archived, call_id, closed_record
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "call.archive"
@@ -79,6 +89,36 @@ def test_what_is_no_call_is_not_taken_for_one_and_still_has_its_digest(content: 
     with pytest.raises(ValueError, match=r".+"):
         reading.end()
     assert reading.sha256 == hashlib.sha256(content).hexdigest()
+
+
+def test_a_call_that_was_compressed_by_version_1_can_be_read_for_ever() -> None:
+    """tests/golden/call-gzip.archive is the same call as call.archive, its head and its bodies compressed each by itself."""
+    content = GOLDEN.with_name("call-gzip.archive").read_bytes()
+    assert decode(content) == decode(GOLDEN.read_bytes())
+    assert head_in(content) == head_in(content[:-20]) == head_in(GOLDEN.read_bytes())
+    assert digest_of(content) == digest_of(GOLDEN.read_bytes())
+
+
+@given(st.binary(), st.binary(), st.integers(1, 5000), st.integers(1, 100))
+def test_a_compressed_object_is_checked_as_a_plain_one_is(
+    request: bytes, response: bytes, size: int, part: int
+) -> None:
+    plain = encode(archived(request=request, response=response))
+    content = compressed(plain[:part]) + compressed(plain[part:])
+    reading = read_in_pieces(content, size)
+    assert reading.end() == head_in(plain)
+    assert reading.sha256 == hashlib.sha256(content).hexdigest()
+    assert decode(content) == decode(plain)
+
+
+@pytest.mark.parametrize("cut", [1, 9, 20, 300])
+def test_a_compressed_object_that_is_cut_or_altered_is_no_call(cut: int) -> None:
+    content = compressed(WHOLE)
+    for wrong in (content[:-cut], content[:-cut] + b"?" + content[len(content) - cut + 1 :]):
+        with pytest.raises(ValueError, match=r".+"):
+            decode(wrong)
+        with pytest.raises(ValueError, match=r".+"):
+            read_in_pieces(wrong, 100).end()
 
 
 def test_a_form_of_a_later_version_is_not_guessed_at() -> None:
