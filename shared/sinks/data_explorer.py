@@ -22,6 +22,7 @@ from azure.kusto.data.exceptions import KustoError
 from azure.kusto.ingest import BaseIngestClient, IngestionProperties, ManagedStreamingIngestClient, QueuedIngestClient
 
 from shared.core.recording.archive import ArchivedCall
+from shared.core.recording.conversation import has_words
 from shared.core.recording.events import Closed, Record
 from shared.core.recording.kusto_rows import Row, json_lines, row_of
 
@@ -85,7 +86,9 @@ class DataExplorer:
             await asyncio.to_thread(self._client.close)
 
     async def _row(self, event: Closed) -> Row:
-        kept = event.call or await self._read(event.record.call_id)
+        kept = event.call
+        if kept is None and has_words(event.record.operation):
+            kept = await self._read(event.record.call_id)
         call = ArchivedCall(
             record=event.record,  # it may know more than the archived one: what a response used that was made in the background
             request=kept.request if kept else b"",

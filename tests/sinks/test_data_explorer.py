@@ -16,7 +16,7 @@ from shared.core.money.deferred import LateUsage, told_late
 from shared.core.recording.events import Body, Closed
 from shared.core.usage import TokenUsage
 from shared.settings import SettingsInvalid, read_settings
-from shared.sinks.data_explorer import NotIngested
+from shared.sinks.data_explorer import DataExplorer, NotIngested
 from tests.cluster import cluster, explorer
 from tests.emulator import Storage
 from tests.examples import NOON, archived, call_id, closed, closed_record, opened
@@ -54,6 +54,17 @@ async def test_a_call_whose_bodies_went_ahead_is_read_from_the_archive(kusto: Ku
         await sink.write([Closed(record=call.record)])
     (row,) = kusto.query("Calls | project Asked = tostring(RequestMessages[0].content)")
     assert row == {"Asked": "large"}
+
+
+async def test_a_file_that_passed_through_is_not_read_for_the_words_that_it_does_not_have(kusto: KustoServer) -> None:
+    async def unread(_: str) -> None:
+        raise AssertionError("it may be of any size")
+
+    sink = DataExplorer(kusto.url, "tollgate", unread, managed=True)
+    await sink.write([Closed(record=closed_record(operation="files.content"))])
+    await sink.close()
+    (row,) = kusto.query("Calls | project OperationName")
+    assert row == {"OperationName": "files.content"}
 
 
 async def test_calls_that_are_forgotten_are_in_no_table_any_more(kusto: KustoServer) -> None:

@@ -21,6 +21,11 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
     completion: tuple[ChoiceText, ...]
 
 
+def has_words(operation: str) -> bool:
+    """Whether the bodies of such a call may say something: files, of any size, are passed over."""
+    return not _OPERATIONS.get(operation, _UNKNOWN).is_content
+
+
 def conversation(call: ArchivedCall) -> Conversation:
     """What the bodies of a call say."""
     operation = _OPERATIONS.get(call.record.operation, _UNKNOWN)
