@@ -4,6 +4,7 @@ import asyncio
 import csv
 import io
 import json
+import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import anyio
 import httpx
 import openai
 import pytest
@@ -110,6 +112,20 @@ async def test_the_openai_sdk_reads_usage_and_costs_here_as_it_does_from_openai(
         assert sum(result.num_model_requests for result in by_hour) == CALLS["team-b"]
         assert {result.project_id for bucket in costs.data for result in bucket.results} == set(CALLS)  # type: ignore[union-attr]
         assert [bucket.results for bucket in empty.data] == [[], []]
+
+
+async def test_the_sdk_for_node_reads_an_organisations_usage_too(reported: Reported) -> None:
+    program = Path(__file__).parent / "node" / "organization.mjs"
+    start = int(datetime.now(UTC).timestamp()) - 86_400
+    command = ["node", str(program), reported.stack.host.base_url, str(start)]
+    done = await anyio.run_process(command, env=os.environ | {"ADMIN_KEY": ADMIN_KEY}, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    told = json.loads(done.stdout)
+    used, paid = (
+        [each for bucket in told[name]["data"] for each in bucket["results"]] for name in ("completions", "costs")
+    )
+    assert sum(each["input_tokens"] for each in used) == reported.total["input_tokens"]
+    assert {each["project_id"] for each in used} == {each["project_id"] for each in paid} == set(CALLS)
 
 
 async def test_nothing_of_an_organisation_is_forwarded(reported: Reported) -> None:
