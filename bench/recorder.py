@@ -59,14 +59,16 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True):
         return self.calls / self.cpu_s
 
 
-async def measure(calls: int, batch: int, recorder: Recorder, body_bytes: int = 0) -> Recorded:
+async def measure(
+    calls: int, batch: int, recorder: Recorder, body_bytes: int = 0, *, is_alone: bool = False
+) -> Recorded:
     """Records `calls` calls, each opened and closed, `batch` at a time."""
     seconds = cpu_s = 0.0
     sizes = (min(batch, calls - start) for start in range(0, calls, batch))
     is_queue = batch < _BATCHES[-1]
     limit = _QUEUE_BYTES if is_queue else _HUB_BYTES
     invocations = (messages for size in sizes for messages in _invocations(size, body_bytes, limit))
-    for together in batched(invocations, _AT_ONCE if is_queue else 1, strict=False):
+    for together in batched(invocations, _AT_ONCE if is_queue and not is_alone else 1, strict=False):
         began, cpu_began = time.perf_counter(), time.process_time()
         await asyncio.gather(*map(recorder.record, together))
         seconds += time.perf_counter() - began
@@ -150,6 +152,14 @@ async def by_size(most: int) -> AsyncIterator[Recorded]:
                 yield await measure(calls, _BATCHES[-1], recorder, body_bytes)
 
 
+async def alone(calls: int) -> Recorded:
+    """Calls that come one at a time: what an invocation costs besides its calls."""
+    with Azurite.start() as azurite:
+        async with recording(azurite.connection_string) as recorder:
+            await measure(20, 10, recorder)
+            return await measure(calls, 1, recorder, is_alone=True)
+
+
 async def by_sink(calls: int) -> Sequence[tuple[str, float]]:
     """CPU milliseconds of a small call: what is spent before any sink, and in each."""
     costs = []
@@ -172,6 +182,8 @@ async def _main(most: int) -> None:
                 f"{each.per_core:>16.0f}{each.peak_mb:>9.0f}",
                 flush=True,
             )
+    one = await alone(most // 10)
+    print(f"{'one call alone':>18}: {1000 / one.per_core:.3f} ms CPU")
     for name, cost in await by_sink(most // 2):
         print(f"{name:>18}: {cost:.3f} ms CPU a small call")
 

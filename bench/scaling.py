@@ -17,8 +17,9 @@ PEAK = 3.0
 """The busiest seconds over the average of the busy hours."""
 GATEWAY_CPU_S = 0.020
 """Of one call, a stream of 120 tokens, with all that publishes it; `make bench` measures it."""
-RECORDER_CPU_S, INVOCATION_CPU_S = 0.002, 0.006
-"""Of one call, opened and closed, and of an invocation of the recorder; `make bench-recorder` measures them."""
+RECORDER_CPU_S, INVOCATION_CPU_S = 0.0008, 0.005
+"""Of one call, opened and closed, and of an invocation of the recorder; `make bench-recorder` measures
+them, the latter by calls that come alone."""
 ROLLUP_CPU_S = 60e-6
 """Of one ledger entry; an hour that changed is counted afresh."""
 RECORD_KB = 2.0
