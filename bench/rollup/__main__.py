@@ -173,10 +173,10 @@ def _count(connection: str, figures: Figures, draw: random.Random, kills: int, m
             process.returncode = os.waitstatus_to_exitcode(status)
         figures.seconds += time.monotonic() - began
         figures.cpu_s += used.ru_utime + used.ru_stime
-        figures.peak_mb = max(figures.peak_mb, used.ru_maxrss / 1000)
         if output:
             told = msgspec.json.decode(output)
             figures.hours = [*figures.hours, told["hours"]]
+            figures.peak_mb = max(figures.peak_mb, told["peak_mb"])
             figures.operations.update(told["operations"])
         elif process.returncode < 0:
             figures.killed += 1
