@@ -51,7 +51,7 @@ def test_the_table_has_the_columns_of_a_row() -> None:
 
 def test_a_row_has_all_that_a_record_has() -> None:
     """A field that is added to the record is noticed here."""
-    elsewhere = {"model", "model_served", "usage", "response_encoding", "trace", *_CALLED_OTHERWISE}
+    elsewhere = {"model", "model_served", "usage", "response_encoding", "response_parent", "trace", *_CALLED_OTHERWISE}
     assert set(CallRecord.__struct_fields__) - elsewhere <= set(Row.__struct_fields__)
     assert set(TokenUsage.__struct_fields__) <= set(Row.__struct_fields__)
 
