@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -28,7 +29,14 @@ def _table(result: Result) -> Iterator[tuple[str, object, str]]:
     yield "incomplete", found.incomplete.total(), _kinds(found.incomplete)
     yield "estimated", found.estimated.total(), _kinds(found.estimated)
     yield "drained", sources["drained"], ""
+    yield "events spilled", _logged(r"events took the other way", result.log), "to Blob, for the transport was away"
+    yield "events outboxed", _logged(r"sink failed sink=\w+", result.log), "for a sink was away or did not come back"
     yield "not explained", len(found.differences), ""
+
+
+def _logged(what: str, log: str) -> int:
+    """Events that the host speaks of in lines of that kind."""
+    return sum(map(int, re.findall(rf"{what} events=(\d+)", log)))
 
 
 def _rate(result: Result) -> str:
