@@ -1,6 +1,7 @@
 """The recorder's triggers: what a transport delivers goes to shared/recording/recorder.py. Only the transport in use has one.
 
-Rule: a failure is raised, so that the transport delivers the message again.
+Rule: a failure is raised, so that the transport delivers the message again. Messages are bytes: what the host takes for text and
+is none, a compressed one, would come as something else.
 """
 
 from typing import List  # noqa: UP035 - the runtime's indexing takes no `list[...]`
@@ -27,9 +28,12 @@ async def record_hub(events: List[func.EventHubEvent]) -> None:  # noqa: UP006 -
 
 
 if _settings.transport is Transports.STORAGE_QUEUE:
-    blueprint.queue_trigger(arg_name="message", queue_name=_settings.queue_name, connection="AzureWebJobsStorage")(
-        record_queue
-    )
+    blueprint.queue_trigger(
+        arg_name="message",
+        queue_name=_settings.queue_name,
+        connection="AzureWebJobsStorage",
+        data_type=func.DataType.BINARY,
+    )(record_queue)
 else:
     _retried = blueprint.retry(
         strategy="exponential_backoff", max_retry_count="-1", minimum_interval="00:00:02", maximum_interval="00:05:00"

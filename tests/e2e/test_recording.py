@@ -148,3 +148,18 @@ async def test_what_a_recorder_failed_at_five_times_is_delivered_once_it_works(
             entries = await _until(all_entries)
         assert {entry.outcome for entry in entries} == {Outcome.COMPLETED}
         assert (await poison.get_queue_properties()).approximate_message_count == 0
+
+
+async def test_compressed_messages_reach_the_recorder_as_they_were_sent(
+    azurite: Azurite, simulator: Simulator, prefix: str
+) -> None:
+    """Guards the binding's data type: taken for text, what is no UTF-8 comes out as something else, and can never be read."""
+    compressed: Any = {"TOLLGATE_GZIP": "on"}
+    async with running(azurite, simulator, prefix, **compressed) as app:
+        headers = {"authorization": f"Bearer {app.key()}"}
+        body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]}
+        async with httpx.AsyncClient(base_url=app.host.base_url, timeout=30) as http:
+            answer = await http.post("/v1/chat/completions", json=body, headers=headers)
+        assert (await app.archived(answer.headers["x-tollgate-call-id"])).response == answer.content
+        usage = await app.usage_when(lambda report: report["total"]["completed"] == 1)
+        assert usage["total"]["input_tokens"] == answer.json()["usage"]["prompt_tokens"]
