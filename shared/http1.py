@@ -73,7 +73,7 @@ class Http1Transport(httpx.AsyncBaseTransport):
         exchange = None
         try:
             exchange = _Exchange(await self._connection(origin, connect_s), method)
-            await exchange.connection.write(request)
+            await exchange.connection.write(request, patience_s)
             body = b"".join([piece async for piece in exchange.body(patience_s)])
         except BaseException:
             if exchange:
@@ -181,11 +181,11 @@ class _Connection(asyncio.Protocol):
         poll.register(self._transport.get_extra_info("socket"), select.POLLIN)
         return not poll.poll(0)
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes, patience_s: float | None = None) -> None:
         """Returns when there is room for more. What is written to a lost connection is lost: its exchange knows."""
         self._transport.write(data)
         if self._writable:
-            await self._writable
+            await _in_time(self._writable, patience_s, httpx.WriteTimeout)
 
     def listen(self, *, is_wanted: bool) -> None:
         """Reads on, or no further for now."""
@@ -264,12 +264,14 @@ class _Exchange:
     @property
     def leaves_open(self) -> bool:
         """Whether another exchange can follow on the connection."""
-        return (
-            self._keeps_alive
-            and self._error is None
-            and (self._writing is None or self._writing.done())
-            and self.connection.is_open
-        )
+        return self._keeps_alive and self._error is None and self._has_sent_all and self.connection.is_open
+
+    @property
+    def _has_sent_all(self) -> bool:
+        """Whether the request is with the upstream to its end. One that broke off has its rest still to come, for which the
+        next request on the connection would be taken."""
+        writing = self._writing
+        return writing is None or (writing.done() and not writing.cancelled() and writing.exception() is None)
 
     def give_up(self) -> None:
         """Nobody wants the rest, or the connection is of no more use."""

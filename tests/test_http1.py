@@ -308,6 +308,45 @@ async def test_an_answer_before_the_end_of_an_upload_is_the_answer(transport: Ht
     assert len(heard) == 2, "half a request is still under way on the first connection"
 
 
+async def test_a_connection_on_which_an_upload_broke_off_is_not_used_again(transport: Http1Transport) -> None:
+    """The upstream still waits for the rest of it: the next call's request would be taken for that."""
+    breaks_off, has_broken_off = asyncio.Event(), asyncio.Event()
+
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"abcd"
+        await breaks_off.wait()
+        has_broken_off.set()
+        raise ClientGone
+
+    serve, heard = answering(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno", OK)
+    async with serving(serve) as url:
+        response = await ask(transport, url, "POST", broken(), {"content-length": "8"})
+        breaks_off.set()
+        await has_broken_off.wait()
+        await asyncio.sleep(0)
+        assert await read(response) == b"no"
+        assert (await ask(transport, url)).status_code == 413
+    assert len(heard) == 2
+
+
+async def test_a_server_that_does_not_take_a_whole_request_is_not_waited_for_longer() -> None:
+    is_over = asyncio.Event()
+
+    async def deaf(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
+        await is_over.wait()
+
+    transport = Http1Transport(connections=1, idle_s=30)
+    async with serving(deaf) as url:
+        origin = ("http", "127.0.0.1", httpx.URL(url).port or 0)
+        for _ in range(2):  # and makes room
+            with pytest.raises(httpx.WriteTimeout):
+                await asyncio.wait_for(
+                    transport.whole(origin, "PUT", bytes(64 * 1024 * 1024), connect_s=2, patience_s=0.1), 5
+                )
+        is_over.set()
+    await transport.aclose()
+
+
 async def test_who_finds_no_room_is_told_and_nothing_was_sent() -> None:
     transport = Http1Transport(connections=1, idle_s=30)
     times = TIMES | {"pool": 0.05}
