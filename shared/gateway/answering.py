@@ -15,6 +15,7 @@ import msgspec
 from azure.core.exceptions import AzureError
 
 from shared.clients.limits import Admission, Limits
+from shared.core.api.completion_text import says_words
 from shared.core.api.tap import PassTap, StreamTap, read_body
 from shared.core.call_record import CallRecord, Outcome
 from shared.core.calls import Call
@@ -188,8 +189,8 @@ class Answering:
     async def _estimate(self, exchange: Exchange, relay: Relay, response: bytes) -> TokenUsage | None:
         """What a stream that was stopped had produced by then."""
         operation, reading = exchange.call.route.operation, relay.tap.reading
-        if not relay.was_stopped or reading.usage or not operation.tells_usage:
-            return None
+        if not relay.was_stopped or reading.usage or not says_words(operation) or relay.received.is_passing:
+            return None  # pictures, sound and what is not here cannot be counted: no tokens of output would be invented
         model = reading.model or exchange.call.model
         try:
             return await estimate(operation, model, exchange.call.body, response, exchange.encoding)

@@ -11,7 +11,7 @@ import pytest
 
 from shared.clients.limits import Admission
 from shared.core.api.references import StoredObject
-from shared.core.call_record import Outcome
+from shared.core.call_record import Outcome, UsageSource
 from shared.core.calls import Call
 from shared.core.configuration import Client, OnDisconnect, Pool, parse
 from shared.core.recording.accounting import Served, open_record
@@ -181,6 +181,42 @@ async def test_a_stream_that_is_stopped_takes_what_is_estimated_and_is_closed_wh
     assert parts.settled == [(11, Decimal("0.000038")) if is_counted else UNKNOWN]
     (ended,) = parts.calls
     assert (ended.record.outcome, ended.record.usage is not None) == (Outcome.CLIENT_CLOSED, is_counted)
+
+
+STOPPED = {
+    "speech": ("/v1/audio/speech", b'{"model":"gpt-4o","input":"hello"}', "audio/mpeg", b"ID3", UsageSource.COUNTED),
+    "a stream of speech": (
+        "/v1/audio/speech",
+        b'{"model":"gpt-4o","input":"hello","stream_format":"sse"}',
+        "text/event-stream",
+        b'data: {"type":"speech.audio.delta","audio":"AAAA"}\n\n',
+        UsageSource.COUNTED,
+    ),
+    "pictures": (
+        "/v1/images/generations",
+        b'{"model":"gpt-4o","prompt":"a cat","stream":true}',
+        "text/event-stream",
+        b'data: {"type":"image_generation.partial_image","b64_json":"AAAA"}\n\n',
+        UsageSource.NONE,
+    ),
+}
+
+
+@pytest.mark.parametrize(("path", "asked", "media_type", "begins", "source"), STOPPED.values(), ids=STOPPED.keys())
+async def test_an_answer_without_words_that_is_stopped_is_not_estimated(
+    path: str, asked: bytes, media_type: str, begins: bytes, source: UsageSource
+) -> None:
+    """It would be no tokens of output, in place of the characters that are known."""
+    parts = Parts()
+    asking = call(asked, inbound(path))
+    relay = await parts.begun(200, media_type, Endless(begins), on_disconnect="cancel", asked=asking)
+    assert isinstance(relay, Relay)
+    await anext(relay.chunks())
+    await relay.finish()
+    (ended,) = parts.calls
+    used = TokenUsage(characters=5) if source is UsageSource.COUNTED else None
+    assert (ended.record.usage_source, ended.record.usage) == (source, used)
+    assert parts.settled == [UNKNOWN]
 
 
 @pytest.mark.parametrize("media_type", ["application/json", "text/event-stream", "application/octet-stream"])

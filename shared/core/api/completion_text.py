@@ -54,6 +54,11 @@ def completion_text(operation: Operation, body: bytes, encoding: str | None = No
     return Completion(choices=tuple(reader(plain)))
 
 
+def says_words(operation: Operation) -> bool:
+    """Whether what its answers are made of is words that are read here: pictures and sound are not."""
+    return operation.parse in _READERS
+
+
 class _Assembly:
     """One choice while it is put together. Local to one answer."""
 
