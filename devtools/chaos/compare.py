@@ -7,7 +7,7 @@ an archived object                    one row of analysis, with the ledger's tok
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 
 import msgspec
@@ -60,18 +60,28 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 class _Accounts:
     """The same calls, by request id."""
 
-    def __init__(self, told: Iterable[Told], served: Iterable[Entry], kept: Kept, done: Sequence[Done]) -> None:
+    def __init__(
+        self,
+        told: Iterable[Told],
+        served: Iterable[Entry],
+        kept: Kept,
+        done: Sequence[Done],
+        unrecorded: Collection[str],
+    ) -> None:
         self.told = {each.call.request_id: each for each in told}
         self.served: Mapping[str, list[Entry]] = _grouped((each.client_request_id or "", each) for each in served)
         self.rows: Mapping[str, list[UsageEntry]] = _grouped((each.end_user or "", each) for each in kept.ledger)
         self.archived: Mapping[str, list[Archived]] = _grouped((each.record.call_id, each) for each in kept.archive)
         self.analysed = {each.call_id: each for each in kept.analysis}
-        self.kept, self.done = kept, done
+        self.kept, self.done, self.unrecorded = kept, done, unrecorded
 
 
-def compare(told: Iterable[Told], served: Iterable[Entry], kept: Kept, done: Sequence[Done]) -> Comparison:
-    """Compares what clients were told, what the simulator served and what was kept; `done` are the faults."""
-    accounts = _Accounts(told, served, kept, done)
+def compare(
+    told: Iterable[Told], served: Iterable[Entry], kept: Kept, done: Sequence[Done], unrecorded: Collection[str] = ()
+) -> Comparison:
+    """Compares what clients were told, what the simulator served and what was kept. `done` are the faults, `unrecorded` the ids
+    of calls whose end the gateway says that it could not record."""
+    accounts = _Accounts(told, served, kept, done, unrecorded)
     ids = sorted(accounts.told)
     lost = tuple(each for each in ids if _is_lost(accounts, each))
     doubled = tuple(each for each in ids if _is_doubled(accounts, each))
@@ -206,7 +216,10 @@ def _why_incomplete(accounts: _Accounts, request_id: str, row: UsageEntry) -> st
             return str(fault.kind)
     if told.hung_up and any(fault.kind in _OUTAGES for fault in meanwhile):
         return "could not be recorded, and nobody was there to be told"
-    return "told that it could not be recorded" if told.unrecorded else None
+    if told.unrecorded:
+        return "told that it could not be recorded"
+    # Inside a compressed stream nothing can be told.
+    return "broken off, for it could not be recorded" if row.call_id in accounts.unrecorded else None
 
 
 def _why_estimated(told: Told) -> str | None:

@@ -93,6 +93,11 @@ def test_an_incomplete_entry_is_explained_by_a_kill_while_the_call_went_on() -> 
     assert compared(accounts, BROKEN_OFF, done=[KILL]).differences == ()
 
 
+def test_an_incomplete_entry_is_explained_by_a_gateway_that_says_that_it_could_not_record_its_end() -> None:
+    found = compare([BROKEN_OFF], [SERVED], kept(INCOMPLETE, archive=()), (), [INCOMPLETE.call_id])
+    assert (found.incomplete, found.differences) == ({"broken off, for it could not be recorded": 1}, ())
+
+
 def test_an_estimate_is_explained_by_a_client_that_did_not_wait() -> None:
     source = UsageSource.ESTIMATED
     accounts = kept(
