@@ -85,11 +85,13 @@ def _is_plain(head: bytes) -> bool:
         return False
     if names[0].strip(b'"').lower() == b"_charset_":  # it says how all others are to be read
         return False
+    is_file = any(name.partition(b"*")[0] == b"filename" for name, _ in parameters)
     content_type = headers.get(b"content-type", b"").lower()
     charset = _CHARSET.search(content_type)
     return (
         headers.get(b"content-transfer-encoding", b"binary").strip().lower() in _PLAIN_ENCODINGS
-        and not content_type.startswith((b"multipart/", b"message/"))
+        and not content_type.startswith(b"multipart/")
+        and (is_file or not content_type.startswith(b"message/"))  # a mail that is uploaded is one
         and (charset is None or charset[1] in _PLAIN_CHARSETS)
     )
 

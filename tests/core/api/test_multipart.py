@@ -37,6 +37,7 @@ FOUND = {
         b"Content-Transfer-Encoding: 8bit\r\nContent-Length: 6"
     )
     + END,
+    "a mail": FILE.replace(b"x/y", b"message/rfc822") + MODEL + END,
     "a list of files": FILE.replace(b'"file"', b'"files[]"') + MODEL + END,
     "a padded delimiter": FILE + MODEL.replace(b"--b", b"--b \t") + END,
     "the first of two": MODEL + part(b'Content-Disposition: form-data; name="model"', b"gpt-5") + END,
@@ -110,6 +111,7 @@ HIDDEN = {
     ),
     "a charset for all": part(b'Content-Disposition: form-data; name="_charset_"', b"utf-16"),
     "parts in a part": part(b'Content-Disposition: form-data; name="n"\r\nContent-Type: multipart/mixed; boundary=c'),
+    "a part in a message": part(b'Content-Disposition: form-data; name="n"\r\nContent-Type: message/rfc822'),
     "one that something else ends": MODEL.replace(b"--b\r\n", b"--b\x0b\r\n"),
 }
 
