@@ -106,22 +106,22 @@ class Answering:
 
     async def close(self, call: Call, record: CallRecord, ending: Ending, received: Received | None = None) -> None:
         """Makes the end of a call durable. Raises NotReady where that cannot be had. `received` is an answer that may have
-        passed through."""
+        passed through; where the archive does not take the rest of what passed, the account of the call is kept without it."""
         closed = ArchivedCall(record=close_record(call, record, ending), request=call.body, response=ending.response)
+        digest, away = await _archived(call, closed, received)
+        if away and not self._settings.allow_unrecorded:
+            closed = _broken_off(closed)
         self._telemetry.ended(closed.record)
         try:
-            digest = await received.finish(closed.record) if received else None
-            if call.upload:
-                digest = await call.upload.finish(closed.record, ending.response)
             if digest:
                 await self._publisher.archived(closed.record, digest)
             else:
                 await self._publisher.closed(kept(call, closed))
-        except (TransportDown, AzureError) as error:
+        except TransportDown as error:
             _log.error("call not recorded as closed", extra={"call_id": call.call_id, "reason": str(error)})
-            if self._settings.allow_unrecorded:
-                return
-            raise NotReady("The call was served but could not be recorded; try again later.") from error
+            away = error
+        if away and not self._settings.allow_unrecorded:
+            raise NotReady("The call was served but could not be recorded; try again later.") from away
 
     async def _closed(self, exchange: Exchange, ending: Ending) -> None:
         """Closes a call; waits for that where its client waits too."""
@@ -246,6 +246,29 @@ async def _both(remembering: Awaitable[None], closing: Awaitable[None]) -> None:
     for failure in await asyncio.gather(remembering, closing, return_exceptions=True):
         if failure is not None:
             raise failure
+
+
+async def _archived(
+    call: Call, closed: ArchivedCall, received: Received | None
+) -> tuple[str | None, TransportDown | AzureError | None]:
+    """The digest of a call of which a body has passed into the archive, or why the archive did not take it to its end; neither
+    where none is kept there."""
+    try:
+        digest = await received.finish(closed.record) if received else None
+        if call.upload:
+            digest = await call.upload.finish(closed.record, closed.response)
+    except AzureError as error:
+        _log.error("what passed not kept", extra={"call_id": call.call_id, "reason": repr(error)})
+        return None, error
+    return digest, None
+
+
+def _broken_off(closed: ArchivedCall) -> ArchivedCall:
+    """The account of a call whose client is refused the end, because what passed could not be kept."""
+    record = closed.record
+    outcome = Outcome.UPSTREAM_ERROR if record.outcome is Outcome.COMPLETED else record.outcome
+    error = record.error or "what passed could not be kept"
+    return msgspec.structs.replace(closed, record=msgspec.structs.replace(record, outcome=outcome, error=error))
 
 
 def _stream_outcome(exchange: Exchange, relay: Relay) -> Outcome:

@@ -146,17 +146,12 @@ class Relay:
                 await self._read()
         except UpstreamError as error:
             self._failed(error.reason)
-        except GatewayError as error:  # it cannot be kept
-            self.outcome, self.error, self._failure = Outcome.REJECTED, error.message, error
+        except GatewayError as error:  # it cannot be kept; but it was served, and so is a call that counts
+            self.error, self._failure = error.message, error
+            if self.outcome is Outcome.COMPLETED:
+                self.outcome = Outcome.UPSTREAM_ERROR
         except TimeoutError:
-            if self._is_full:
-                self.outcome, self.error = (
-                    Outcome.CLIENT_CLOSED,
-                    "the client did not take it before the call's deadline",
-                )
-                self._failure = UpstreamFailed("The answer was not taken in time.")
-            else:
-                self._failed("the call's deadline passed")
+            self._late()
         except asyncio.CancelledError:
             self.was_stopped = not self.tap.done
             if self.was_stopped:
@@ -205,6 +200,14 @@ class Relay:
         self._waiting += len(chunk)
         self._is_cut = self.tap.is_inside_event
         self._arrived.set()
+
+    def _late(self) -> None:
+        """The deadline has passed: the upstream's fault, unless it waits for the client."""
+        if not self._is_full:
+            self._failed("the call's deadline passed")
+            return
+        self.outcome, self.error = Outcome.CLIENT_CLOSED, "the client did not take it before the call's deadline"
+        self._failure = UpstreamFailed("The answer was not taken in time.")
 
     def _failed(self, reason: str) -> None:
         self.is_broken = True

@@ -1,19 +1,23 @@
 """The way back: what an answer's end means for the client's limits, the deployment and the record."""
 
 import asyncio
+import hashlib
 import json
 from collections.abc import AsyncIterator, Iterable
+from contextlib import nullcontext
 from decimal import Decimal
 from typing import Any, override
 
 import msgspec
 import pytest
+from azure.core.exceptions import ServiceRequestError
 
 from shared.clients.limits import Admission
 from shared.core.api.references import StoredObject
 from shared.core.call_record import Outcome, UsageSource
 from shared.core.calls import Call
 from shared.core.configuration import Client, OnDisconnect, Pool, parse
+from shared.core.errors import NotReady
 from shared.core.recording.accounting import Served, open_record
 from shared.core.recording.archive import ArchivedCall
 from shared.core.usage import TokenUsage
@@ -59,6 +63,18 @@ class Endless(Body):
         await asyncio.Event().wait()
 
 
+class Away:
+    """An archive that takes the blocks of a call, and is away when they are to become it."""
+
+    is_empty = False
+
+    async def add(self, _: bytes) -> None:
+        return
+
+    async def finish(self, _: bytes, __: bytes) -> None:
+        raise ServiceRequestError("away")
+
+
 class Parts:
     """What stands around the way back, and notes what it is told."""
 
@@ -72,6 +88,9 @@ class Parts:
 
     async def closed(self, ended: ArchivedCall) -> None:
         self.calls.append(ended)
+
+    def writer(self, _: str) -> "Away":
+        return Away()
 
     async def register(self, objects: Iterable[StoredObject], **_: bool) -> None:
         self.registered += [each.object_id for each in objects]
@@ -94,9 +113,11 @@ class Parts:
         is_failure: bool = False,
         on_disconnect: str = "drain",
         asked: Call | None = None,
+        unrecordable: str = "refuse",
     ) -> bytes | Relay:
         part: Any = self
-        answering = Answering(publisher=part, objects=part, limits=part, now=lambda: NOON, settings=read_settings({}))
+        settings = read_settings({"TOLLGATE_WHEN_UNRECORDABLE": unrecordable})
+        answering = Answering(publisher=part, objects=part, limits=part, now=lambda: NOON, settings=settings)
         lease = HealthBoard(now=lambda: 0.0, random=lambda: 0.0).begin(POOL)
         assert lease is not None
         asked = asked or call(b'{"model":"gpt-4o","messages":[]}')
@@ -181,6 +202,29 @@ async def test_a_stream_that_is_stopped_takes_what_is_estimated_and_is_closed_wh
     assert parts.settled == [(11, Decimal("0.000038")) if is_counted else UNKNOWN]
     (ended,) = parts.calls
     assert (ended.record.outcome, ended.record.usage is not None) == (Outcome.CLIENT_CLOSED, is_counted)
+
+
+@pytest.mark.parametrize(
+    ("unrecordable", "outcome"), [("refuse", Outcome.UPSTREAM_ERROR), ("allow", Outcome.COMPLETED)]
+)
+async def test_a_call_whose_answer_the_archive_does_not_take_to_its_end_is_recorded_without_it(
+    unrecordable: str, outcome: Outcome
+) -> None:
+    """What it used is known: it is not to become a call of which nothing is."""
+    parts, sound = Parts(), bytes(9_000_000)
+    asking = call(b'{"model":"gpt-4o","input":"hello"}', inbound("/v1/audio/speech"))
+    relay = await parts.begun(200, "audio/wav", Body(sound), asked=asking, unrecordable=unrecordable)
+    assert isinstance(relay, Relay)
+    with nullcontext() if unrecordable == "allow" else pytest.raises(NotReady):
+        assert b"".join([chunk async for chunk in relay.chunks()]) == sound
+    await relay.finish()
+    (ended,) = parts.calls
+    assert (ended.request, ended.response) == (asking.body, b"")
+    assert (ended.record.outcome, ended.record.usage) == (outcome, TokenUsage(characters=5))
+    assert (ended.record.response_bytes, ended.record.response_sha256) == (
+        len(sound),
+        hashlib.sha256(sound).hexdigest(),
+    )
 
 
 STOPPED = {
