@@ -72,8 +72,10 @@ class Ledger:
     async def add_usage(self, call_id: str, late: LateUsage) -> bool:
         """Says what a call used that did not say so itself. False where it has no line yet."""
         told: Entity = {"UsageSource": late.usage_source.value}
-        also = {"ModelServed": late.model_served, "Tier": late.tier}
-        told |= {name: value for name, value in also.items() if value}
+        if late.model_served:
+            told["ModelServed"] = late.model_served
+        if late.tier is not None:
+            told["Tier"] = late.tier
         if not await self._change(call_id, told | properties_of(late.usage)):
             return False
         await self.mark_dirty(hour_of(call_id))

@@ -50,8 +50,10 @@ class DeferredUsage:
 
     async def keep(self, made: Deferred, told: Told) -> Told | None:
         """Keeps what an object told until it is recorded. Returns what counts: that, or what was kept before. None where
-        another is at it."""
+        another is at it, or was."""
         entity = await self._table.get_entity(_PARTITION, made.object_id)
+        if entity["Settled"]:
+            return None
         if kept := entity.get("Told"):
             return msgspec.json.decode(kept, type=Told)
         text = msgspec.json.encode(told).decode()

@@ -15,9 +15,11 @@ from devtools.azurite import Azurite
 from devtools.simulator import Simulator
 from shared.core.call_record import CallRecord, UsageSource
 from shared.core.configuration import Configuration, parse
+from shared.core.money.deferred import LateUsage
 from shared.core.money.ledger import UsageEntry, entry_of
 from shared.core.recording.archive import ArchivedCall
 from shared.core.recording.events import Closed, Record
+from shared.core.usage import TokenUsage
 from shared.credentials import Credentials
 from shared.gateway.upstream import Upstreams
 from shared.recording.recorder import Recorder
@@ -137,6 +139,28 @@ async def test_metering_that_is_killed_before_it_has_settled_charges_no_second_t
     assert await run(metering, simulator) == 1
     assert await entries(storage) == before
     assert len(before) == 1
+
+
+async def test_a_timer_that_comes_late_to_what_another_has_settled_changes_nothing(
+    storage: Storage, metering: Metering, simulator: Simulator, batch: dict[str, Any]
+) -> None:
+    """Guards what is known: by then the object may be gone, and nothing is kept of it any more."""
+    await metering.deferred.write([created(batch["id"])])
+    [made] = await metering.deferred.unsettled()
+    assert await run(metering, simulator) == 1
+    before = await entries(storage)
+    assert await metering.deferred.keep(made, made.kind.unknown(made)) is None
+    assert (await run(metering, simulator), await entries(storage)) == (0, before)
+
+
+async def test_a_tier_that_was_asked_for_and_not_had_is_not_charged(storage: Storage) -> None:
+    call = closed(1, operation="responses", response_id="resp_1", tier="priority", **SILENT)
+    await storage.ledger.write([call])
+    for tier in ("priority/long", ""):
+        late = LateUsage(usage_source=UsageSource.PROVIDER, usage=TokenUsage(input_tokens=7), tier=tier)
+        assert await storage.ledger.add_usage(call.record.call_id, late)
+        await storage.ledger.write([call])
+        assert (await storage.entry(call)).tier == tier, "also where the record comes again"
 
 
 @pytest.mark.parametrize("step", [(Recorder, "replay"), (DeferredUsage, "settle")], ids=["recording", "settling"])

@@ -16,7 +16,7 @@ import msgspec
 from shared.core.api.operations import CATALOGUE, Operation, UrlStyle
 from shared.core.call_ids import mint, opened_at
 from shared.core.call_record import CallRecord, Outcome, UsageSource
-from shared.core.money.prices import BATCH, STANDARD_TIERS, TRAINING, with_length
+from shared.core.money.prices import BATCH, STANDARD_TIERS, TRAINING, with_length, without_length
 from shared.core.usage import TokenUsage, parse_response
 from shared.core.usage.wire import Count
 
@@ -37,6 +37,8 @@ class Deferred(msgspec.Struct, frozen=True, kw_only=True):
     upstream: str
     deployment: str | None = None
     region: str | None = None
+    tier: str | None = None
+    """As the call asked for it, or was answered at first."""
     api_version: str | None = None
     parent_id: str | None = None
     """The object that it stands below: a run's thread or evaluation."""
@@ -74,9 +76,15 @@ def deferred_of(record: CallRecord) -> Deferred | None:
         upstream=record.upstream,
         deployment=record.deployment,
         region=record.region,
+        tier=record.tier,
         api_version=record.api_version,
         parent_id=record.response_parent,
     )
+
+
+def counted_tier(record: CallRecord) -> str | None:
+    """The tier that a call counts in: none until its usage is told, with which it comes."""
+    return None if deferred_of(record) else record.tier
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,6 +181,7 @@ class LateUsage(msgspec.Struct, frozen=True, kw_only=True):
     usage: TokenUsage
     model_served: str | None = None
     tier: str | None = None
+    """None: it says nothing of it. Empty: the standard, whatever was asked for."""
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -229,8 +238,8 @@ class _Run(msgspec.Struct):
     usage: _RunUsage | None = None
 
 
-def _of_response(_: Deferred, body: bytes) -> Told | None:
-    late = late_usage(body)
+def _of_response(made: Deferred, body: bytes) -> Told | None:
+    late = late_usage(body, made.tier or "")
     return Told(late=late) if late else None
 
 
@@ -263,7 +272,10 @@ def _of_eval_run(made: Deferred, body: bytes) -> Told | None:
     if run.per_model_usage is None:
         return Told(records=[unknown_record(made)])
     at = opened_at(made.call_id)  # when it ended it does not say
-    return Told(records=[_told_record(made, at, each.model_name, "", _usage_of(each)) for each in run.per_model_usage])
+    by_model: dict[str, list[TokenUsage]] = {}
+    for each in run.per_model_usage:  # one that was both asked and judge may be told twice
+        by_model.setdefault(each.model_name, []).append(_usage_of(each))
+    return Told(records=[_told_record(made, at, model, "", _sum(usages)) for model, usages in by_model.items()])
 
 
 def _usage_of(told: _ModelUsage) -> TokenUsage:
@@ -272,7 +284,7 @@ def _usage_of(told: _ModelUsage) -> TokenUsage:
     )
 
 
-_JOB_ENDED = frozenset({"succeeded", "failed", "cancelled"})
+_JOB_ENDED = frozenset({"succeeded", "failed", "cancelled", "canceled"})
 _RUN_ENDED = frozenset({"completed", "failed", "cancelled", "canceled", "expired", "incomplete"})
 _UNKNOWN = LateUsage(usage_source=UsageSource.NONE, usage=TokenUsage())
 
@@ -287,18 +299,19 @@ KINDS: Mapping[str, Kind] = {
 """By the operation that makes them."""
 
 
-def late_usage(body: bytes) -> LateUsage | None:
+def late_usage(body: bytes, asked_tier: str = "") -> LateUsage | None:
     """What a response says of its usage; None while it has not ended. Raises msgspec.DecodeError."""
     part = parse_response(body)
     if not part.finish_reasons:
         return None
     source = UsageSource.NONE if part.usage is None else UsageSource.PROVIDER
-    tier = "" if part.tier is None or part.tier in STANDARD_TIERS else part.tier
+    told = asked_tier if part.tier is None else part.tier
+    tier = "" if told in STANDARD_TIERS else without_length(told)
     return LateUsage(
         usage_source=source,
         usage=part.usage or TokenUsage(),
         model_served=part.model,
-        tier=with_length(tier, part.usage.input_tokens if part.usage else None) or None,
+        tier=with_length(tier, part.usage.input_tokens if part.usage else None),
     )
 
 
@@ -310,7 +323,7 @@ def told_late(record: CallRecord, late: LateUsage, at: datetime) -> CallRecord:
         usage=late.usage,
         usage_source=late.usage_source,
         model_served=late.model_served or record.model_served,
-        tier=late.tier or record.tier,
+        tier=record.tier if late.tier is None else late.tier or None,
     )
 
 

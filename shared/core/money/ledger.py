@@ -17,6 +17,7 @@ import msgspec
 
 from shared.core.call_ids import hour_of
 from shared.core.call_record import CallRecord, Outcome, UsageSource
+from shared.core.money.deferred import counted_tier
 from shared.core.money.histogram import Histogram, bucket_of
 from shared.core.usage import TokenUsage
 
@@ -75,7 +76,7 @@ _SHARED_FIELDS = tuple(name for name in UsageEntry.__struct_fields__ if name in 
 
 def entry_of(record: CallRecord, archive_sha256: str | None = None) -> UsageEntry:
     """The ledger line of a record, open or closed."""
-    known = {name: getattr(record, name) for name in _SHARED_FIELDS}
+    known = {name: getattr(record, name) for name in _SHARED_FIELDS} | {"tier": counted_tier(record)}
     if record.usage:
         known |= msgspec.structs.asdict(record.usage)
     attempt_count = len(record.attempts) if record.outcome else None

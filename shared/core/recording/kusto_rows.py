@@ -15,6 +15,7 @@ from shared.core.api.completion_text import ChoiceText, ToolCall
 from shared.core.api.prompt_text import Message
 from shared.core.call_record import Attempt, CallRecord
 from shared.core.headers import is_spilled_over
+from shared.core.money.deferred import counted_tier
 from shared.core.recording.archive import ArchivedCall
 from shared.core.recording.conversation import conversation
 from shared.core.usage import TokenUsage
@@ -116,7 +117,7 @@ _COPIED = tuple(name for name in CallRecord.__struct_fields__ if name in Row.__s
 def row_of(call: ArchivedCall) -> Row:
     """The row of a call that has ended."""
     record, said = call.record, conversation(call)
-    copied = {name: getattr(record, name) for name in _COPIED}
+    copied = {name: getattr(record, name) for name in _COPIED} | {"tier": counted_tier(record)}
     renamed = {ours: getattr(record, theirs) for theirs, ours in _CALLED_OTHERWISE.items()}
     usage = record.usage or TokenUsage()
     return Row(

@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +22,8 @@ from shared.core.money.deferred import (
     unknown_record,
 )
 from shared.core.money.ledger import entry_of
+from shared.core.recording.archive import ArchivedCall
+from shared.core.recording.kusto_rows import row_of
 from shared.core.usage import TokenUsage
 from tests.examples import closed_record, opened_record
 
@@ -223,7 +226,7 @@ def test_a_run_of_a_thread_tells_the_usage_of_the_call_that_made_it() -> None:
 
 
 def test_what_has_ended_and_does_not_say_what_it_used_is_unknown_usage() -> None:
-    for operation, status in (("fine_tuning.jobs.create", "cancelled"), ("evals.runs.create", "failed")):
+    for operation, status in (("fine_tuning.jobs.create", "canceled"), ("evals.runs.create", "failed")):
         told = told_by(operation, status=status)
         assert told == made_by(operation).kind.unknown(made_by(operation))
         assert [record.usage_source for record in told.records] == [UsageSource.NONE]
@@ -240,18 +243,56 @@ def test_a_background_response_tells_its_usage_once_it_has_ended() -> None:
     late = late_usage(json.dumps(told).encode())
     assert late
     assert (late.usage_source, late.usage) == (UsageSource.PROVIDER, TokenUsage(input_tokens=3, output_tokens=4))
-    assert late.tier is None
-    for tier, kept in (("priority", "priority"), ("default", None)):
+    assert late.tier == ""
+    for tier, kept in (("priority", "priority"), ("default", "")):
         late = late_usage(json.dumps(told | {"service_tier": tier}).encode())
         assert late
         assert late.tier == kept, "what it costs depends on the tier that served it"
     long = late_usage(json.dumps(told | {"usage": {"input_tokens": 300_000, "output_tokens": 4}}).encode())
     assert long
     assert long.tier == "long"
+    assert late_usage(json.dumps(told).encode(), "flex") == msgspec.structs.replace(late, tier="flex")
     told |= {"status": "failed", "usage": None}
     late = late_usage(json.dumps(told).encode())
     assert late
     assert (late.usage_source, late.usage) == (UsageSource.NONE, TokenUsage())
+
+
+def test_a_background_response_costs_what_the_tier_does_that_served_it_and_not_that_was_asked() -> None:
+    """Guards that `priority`, asked for and not had, is not charged; and that what says nothing of it keeps what was asked."""
+    asked = closed_record(operation="responses", response_id="resp_1", tier="flex", **SILENT)
+    made = deferred_of(asked)
+    assert made
+    usage = {"input_tokens": 300_000, "output_tokens": 4}
+    for told, tier in (
+        ({}, "flex/long"),
+        ({"service_tier": "default"}, "long"),
+        ({"service_tier": "flex"}, "flex/long"),
+    ):
+        body = {"id": "resp_1", "status": "completed", "usage": usage, **told}
+        assert made.kind.read
+        answer = made.kind.read(made, json.dumps(body).encode())
+        assert answer
+        assert answer.late
+        assert (answer.late.tier, told_late(asked, answer.late, ENDED).tier) == (tier, tier)
+
+
+def test_the_line_of_a_call_that_tells_later_says_nothing_of_its_tier_until_then() -> None:
+    """Guards that a record that comes again, or is replayed, does not take the tier back that was told with the usage."""
+    asked = closed_record(operation="responses", response_id="resp_1", tier="flex", **SILENT)
+    assert entry_of(asked).tier is None
+    assert row_of(ArchivedCall(record=asked, request=b"", response=b"")).tier is None
+    late = LateUsage(usage_source=UsageSource.PROVIDER, usage=TokenUsage(input_tokens=300_000), tier="flex/long")
+    assert entry_of(told_late(asked, late, ENDED)).tier == "flex/long"
+
+
+def test_a_model_that_is_told_twice_is_added_up() -> None:
+    """Guards that the second is not taken for the first come again, whose line it would replace."""
+    usage = [{"model_name": "gpt-4o", "prompt_tokens": 9, "completion_tokens": 2, "cached_tokens": 4}] * 2
+    told = told_by("evals.runs.create", status="completed", per_model_usage=usage)
+    assert told
+    [line] = [entry_of(record) for record in told.records]
+    assert (line.input_tokens, line.cached_input_tokens, line.output_tokens) == (18, 8, 4)
 
 
 def test_what_is_told_late_is_a_later_account_of_the_same_call() -> None:
