@@ -8,6 +8,7 @@ not take is shelved in Blob; only where that fails too does a caller hear of it.
 import asyncio
 import logging
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 from azure.core.exceptions import AzureError
@@ -32,6 +33,9 @@ _SLOWEST_BYTES_PER_S = 1_000_000
 
 _SPARED_S = 20.0
 """How long a transport that failed is asked only where the shelf is away: each call would wait for it to fail again."""
+
+_MOST_COMPRESSED_BYTES = 4 * 1024 * 1024
+"""Of an event that is to fit a message once compressed. A larger one goes in chunks: it would fill the room to wait in."""
 
 SPILL = "spill"
 """The shelf's place for what the transport did not take."""
@@ -83,11 +87,10 @@ class Publisher:
         if size > claimed and (digest := await self._archived(call, size)):
             await self._publish([encode(Closed(record=call.record, archive_sha256=digest))])
             return
-        line = encode(Closed.of(call))
-        limit = self._transport.max_message_bytes
-        is_gzip = self._sizes.is_gzip
-        fits = len(line) <= limit or (is_gzip and len(compressed(line)) <= limit)
-        await self._publish([line] if fits else [encode(chunk) for chunk in split(call, limit, is_gzip=is_gzip)])
+        made = partial(_lines, call, self._transport.max_message_bytes, is_gzip=self._sizes.is_gzip)
+        await self._publish(
+            made() if len(call.request) + len(call.response) <= claimed else await asyncio.to_thread(made)
+        )
 
     async def _archived(self, call: ArchivedCall, size: int) -> str | None:
         """The digest under which the archive took the call. Where it did not, the transport still may."""
@@ -153,6 +156,16 @@ class Publisher:
 
     async def _to_shelf(self, lines: Sequence[bytes]) -> None:
         await self._shelf.put(SPILL, lines)
+
+
+def _lines(call: ArchivedCall, limit: int, *, is_gzip: bool) -> Sequence[bytes]:
+    """A call that ended, as one event where that fits a message of `limit` bytes, else in chunks."""
+    most = _MOST_COMPRESSED_BYTES if is_gzip else limit
+    if len(call.request) + len(call.response) <= most:
+        line = encode(Closed.of(call))
+        if len(line) <= limit or (is_gzip and len(compressed(line)) <= limit):
+            return [line]
+    return [encode(chunk) for chunk in split(call, limit, is_gzip=is_gzip)]
 
 
 def _settle(sent: asyncio.Future[None], failure: Exception | None) -> None:

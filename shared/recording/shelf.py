@@ -45,8 +45,9 @@ class Shelf:
         delivered = 0
         async for names in self._handfuls(place):
             async with asyncio.TaskGroup() as group:
-                contents = [group.create_task(self._content(name)) for name in names]
-            await deliver([line for content in contents for line in unpack(content.result())])
+                found = [group.create_task(self._lines(name)) for name in names]
+            if lines := [line for each in found for line in each.result()]:
+                await deliver(lines)
             async with asyncio.TaskGroup() as group:
                 for name in names:
                     group.create_task(self._remove(name))
@@ -56,9 +57,8 @@ class Shelf:
     async def lines(self) -> AsyncIterator[bytes]:
         """All that waits, in whatever place. What is delivered meanwhile may be left out."""
         async for name in self._container.list_blob_names():
-            with contextlib.suppress(ResourceNotFoundError):
-                for line in unpack(await self._content(name)):
-                    yield line
+            for line in await self._lines(name):
+                yield line
 
     async def waiting(self, place: str) -> int:
         """How many blobs wait in a place."""
@@ -89,11 +89,17 @@ class Shelf:
         if names:
             yield names
 
-    async def _content(self, name: str) -> bytes:
-        return await (await self._container.download_blob(name)).readall()
+    async def _lines(self, name: str) -> Sequence[bytes]:
+        """None where another has delivered them meanwhile."""
+        try:
+            content = await (await self._container.download_blob(name)).readall()
+        except ResourceNotFoundError:
+            return ()
+        return unpack(content)
 
     async def _remove(self, name: str) -> None:
-        await self._container.delete_blob(name)
+        with contextlib.suppress(ResourceNotFoundError):  # likewise
+            await self._container.delete_blob(name)
 
     async def _names(self, place: str) -> AsyncIterator[str]:
         async for name in self._container.list_blob_names(name_starts_with=f"{place}/"):

@@ -233,6 +233,19 @@ async def test_a_large_call_travels_in_chunks_where_the_archive_does_not_take_it
     assert lines == [encode(chunk) for chunk in split(call, transport.max_message_bytes)]
 
 
+async def test_a_call_that_would_fill_the_room_to_wait_in_travels_in_chunks_once_compressed(
+    transport: HeldTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards the record of a large call of few compressed bytes: nothing takes it for too large, and it must fit as it waits."""
+    monkeypatch.setattr(publishing, "_MOST_COMPRESSED_BYTES", 50_000)
+    sizes = Sizes(claim_check_bytes=1000, waiting_bytes=100_000, is_gzip=True)
+    call = archived(request=b"r" * 200_000)
+    transport.let()
+    await Publisher(transport, NoArchive(), NoShelf(), sizes).closed(call)
+    lines = [line for message in transport.sends[0] for line in unpack(message)]
+    assert lines == [encode(chunk) for chunk in split(call, transport.max_message_bytes, is_gzip=True)]
+
+
 async def test_an_archive_that_neither_takes_nor_refuses_is_waited_for_a_while(
     transport: HeldTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -289,6 +302,28 @@ async def test_what_the_transport_does_not_take_is_durable_on_the_shelf(
     assert await storage.shelf.deliver(SPILL, delivered) == 3
     assert delivered.ids[:2] == [call_id(1), call_id(1)]
     assert set(delivered.ids[2:]) == {call_id(2)}
+    assert await storage.shelf.waiting(SPILL) == 0
+
+
+async def test_two_timers_that_deliver_a_shelf_at_once_lose_nothing_and_do_not_fail(storage: Storage) -> None:
+    """What one has taken off the other finds gone, before it read it or after."""
+    for number in range(5):
+        await storage.shelf.put(SPILL, [encode(Opened(record=opened_record(number)))])
+    everything = {call_id(number) for number in range(5)}
+    other = Delivered()
+
+    async def overtaken(lines: Sequence[bytes]) -> None:
+        await storage.shelf.deliver(SPILL, other)
+        assert {id_of(line) for line in lines} == everything
+
+    assert await storage.shelf.deliver(SPILL, overtaken) == 5
+    assert set(other.ids) == everything
+
+    first, second = Delivered(), Delivered()
+    for number in range(5):
+        await storage.shelf.put(SPILL, [encode(Opened(record=opened_record(number)))])
+    await asyncio.gather(storage.shelf.deliver(SPILL, first), storage.shelf.deliver(SPILL, second))
+    assert set(first.ids) | set(second.ids) == everything
     assert await storage.shelf.waiting(SPILL) == 0
 
 
