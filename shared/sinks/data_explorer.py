@@ -53,8 +53,7 @@ class DataExplorer:
 
     async def write(self, events: Sequence[Record]) -> None:
         """Returns when the rows are stored, or queued. Raises NotIngested."""
-        closed = {event.record.call_id: event for event in events if isinstance(event, Closed)}
-        rows = [await self._row(event) for event in closed.values()]  # one after another: bodies may be large
+        rows = [await self._row(event) for event in _latest(events)]  # one after another: bodies may be large
         if rows:
             async with self._one_at_a_time:  # the client keeps what it knows of the cluster without a lock
                 await asyncio.to_thread(self._ingest, rows)
@@ -111,6 +110,13 @@ class DataExplorer:
             self._client.ingest_from_stream(io.BytesIO(json_lines(rows)), properties)
         except (KustoError, AzureError, OSError) as error:
             raise NotIngested(f"{self._database} at {self._uri}: {error!r}") from error
+
+
+def _latest(events: Iterable[Record]) -> Iterable[Closed]:
+    """The later account of each call that has ended, in whatever order they came."""
+    closed = [event for event in events if isinstance(event, Closed)]
+    closed.sort(key=lambda event: event.record.closed_at or event.record.opened_at)
+    return {event.record.call_id: event for event in closed}.values()
 
 
 def _connected(uri: str, *, managed: bool) -> BaseIngestClient:

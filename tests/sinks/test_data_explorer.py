@@ -129,6 +129,15 @@ async def test_what_a_call_told_late_is_in_its_row(kusto: KustoServer) -> None:
     assert [row["InputTokens"] for row in kusto.query("Calls")] == [77]
 
 
+async def test_of_two_accounts_in_one_batch_the_later_is_kept_in_whatever_order_they_came(kusto: KustoServer) -> None:
+    """Guards what a call told late: its first account may come again, or wait longer in the outbox, and be written with it."""
+    call = archived(1)
+    late = LateUsage(usage_source=UsageSource.PROVIDER, usage=TokenUsage(input_tokens=77))
+    async with explorer(kusto.url, call) as sink:
+        await sink.write([Closed(record=told_late(call.record, late, NOON + timedelta(hours=1))), Closed.of(call)])
+    assert [row["InputTokens"] for row in kusto.query("Calls")] == [77]
+
+
 FAULTS = {"streamed": True, "queued": False}
 
 
