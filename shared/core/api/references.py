@@ -17,7 +17,7 @@ _KINDS: dict[str, timedelta | None] = {
     "asst": None,
     "chatcmpl": timedelta(days=31),
     "batch": None,
-    "cntr": timedelta(hours=1),
+    "cntr": timedelta(days=31),  # upstream 20 minutes after its last use, which may be one of many
     "conv": None,
     "eval": None,
     "evalrun": None,

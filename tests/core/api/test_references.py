@@ -112,3 +112,10 @@ def test_an_item_lives_as_long_as_what_it_is_in() -> None:
     assert lifetime(ITEM) == lifetime("resp_1") == timedelta(days=31)
     assert lifetime(ITEM, in_conversation=True) is None
     assert lifetime("resp_1", in_conversation=True) == timedelta(days=31)
+
+
+def test_a_container_that_is_used_on_stays_its_owners() -> None:
+    """It ends minutes after its last use, of which none is noted here."""
+    life = lifetime("cntr_1")
+    assert life is not None
+    assert life >= timedelta(days=1)
