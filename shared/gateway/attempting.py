@@ -220,7 +220,6 @@ class Attempting:
 
     async def _ask(self, call: Call, lease: Lease, patience: Patience, number: int, *, retry_unknown: bool) -> _Tried:
         started_at = self._now()
-        response = None
         try:
             credential = await self._credentials.current(lease.target.upstream)
             request = upstream_request(call, lease.target, credential, number)
@@ -229,8 +228,6 @@ class Attempting:
                 first_byte_at = self._now()
                 verdict = await _judge(response, first_byte_at)
         except (UpstreamError, TimeoutError) as error:
-            if response:
-                await response.close()
             if patience.is_over:
                 verdict, reason = ABANDONED, ABANDONED.reason.value  # of which the deployment is to learn nothing
             else:
@@ -288,6 +285,15 @@ def _what(pool: Pool) -> str:
 
 
 async def _judge(response: UpstreamResponse, now: datetime) -> Verdict:
+    """The verdict on an answer. Where it breaks off before there is one, however that happens, it is closed."""
+    try:
+        return await _looked_at(response, now)
+    except BaseException:
+        await response.close()
+        raise
+
+
+async def _looked_at(response: UpstreamResponse, now: datetime) -> Verdict:
     if response.status in BODY_DECIDES:
         return judge_answer(response.status, response.headers, now, await _error_body(response))
     is_stream = (get(response.headers, "content-type") or "").startswith("text/event-stream")

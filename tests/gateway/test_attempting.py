@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
 
@@ -18,12 +19,31 @@ from tests.examples import NOON, call, target
 POOL = Pool(Model(name="gpt-4o"), (target(UpstreamKind.OPENAI),))
 
 
+class Breaking:
+    """A stream that fails while its beginning is looked at."""
+
+    status = 200
+    headers = (("content-type", "text/event-stream"),)
+    is_closed = False
+
+    def __init__(self, failure: BaseException) -> None:
+        self._failure = failure
+
+    async def peek(self, _: float) -> AsyncIterator[bytes]:
+        yield b""
+        raise self._failure
+
+    async def close(self) -> None:
+        self.is_closed = True
+
+
 class Edge:
     """Credentials and upstreams in one; what they do is handed in."""
 
-    def __init__(self, failure: BaseException | None = None) -> None:
+    def __init__(self, failure: BaseException | None = None, response: Breaking | None = None) -> None:
         self.board = HealthBoard(now=lambda: 0.0, random=lambda: 0.0)
         self._failure = failure
+        self._response = response
 
     async def current(self, _: Any) -> str:
         return "key"
@@ -31,7 +51,10 @@ class Edge:
     async def send(self, _: Any) -> Any:
         if self._failure:
             raise self._failure
+        if self._response:
+            return self._response
         await asyncio.Event().wait()
+        return None
 
     async def answered(self, patience: Patience, pool: Pool = POOL) -> Any:
         edge: Any = self
@@ -60,6 +83,15 @@ async def test_no_attempt_counts_as_under_way_once_it_is_over(failure: BaseExcep
     with suppress(type(failure)):
         await edge.answered(Patience(math.inf))
     assert edge.board.snapshot()["east"].outstanding == 0
+
+
+@pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES.keys())
+async def test_no_connection_is_held_by_an_answer_that_nobody_goes_on_with(failure: BaseException) -> None:
+    """There is room for a thousand, in a process that lives for days."""
+    response = Breaking(failure)
+    with suppress(type(failure)):
+        await Edge(response=response).answered(Patience(math.inf))
+    assert response.is_closed
 
 
 BILLABLE = {"it was never sent": (False, False), "it was sent and nothing came back": (True, True)}
