@@ -102,7 +102,7 @@ async def _taken_out(quarantine: Quarantine, end_user: str, call_ids: Collection
         found = {each for each in _CALL_ID.findall(held.content + held.reason.encode()) if each.decode() in call_ids}
         if not found and name not in held.content:
             continue
-        numbers = _without_content(held.content)
+        numbers = _without_content(held.content) if held.is_event else None
         if numbers == held.content:
             continue  # by a run before
         if numbers:

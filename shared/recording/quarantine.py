@@ -1,6 +1,7 @@
 """Where messages go that cannot be understood, with the reason.
 
-Rule: nothing is dropped. The same bytes are kept once, under their own SHA-256.
+Rule: nothing is dropped. The same bytes are kept once, under their own SHA-256: a piece of an upload apart from what may be
+recorded after all.
 """
 
 import hashlib
@@ -13,6 +14,9 @@ from azure.storage.blob.aio import ContainerClient
 
 from shared.recording.shelf import first_page
 
+_PIECE = "piece-"
+"""What the names begin with of what is no event."""
+
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
     """A message that is quarantined."""
@@ -21,6 +25,8 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     etag: str
     content: bytes
     reason: str
+    is_event: bool
+    """Whether the gateway wrote it; else it is a piece of what a client sent, whatever it looks like."""
 
 
 class Quarantine:
@@ -29,11 +35,10 @@ class Quarantine:
     def __init__(self, container: ContainerClient) -> None:
         self._container = container
 
-    async def put(self, message: bytes, reason: str) -> None:
+    async def put(self, message: bytes, reason: str, *, is_event: bool = True) -> None:
         """Keeps `message`; the blob's metadata says why."""
-        await self._container.upload_blob(
-            hashlib.sha256(message).hexdigest(), message, overwrite=True, metadata={"reason": _header_safe(reason)}
-        )
+        name = ("" if is_event else _PIECE) + hashlib.sha256(message).hexdigest()
+        await self._container.upload_blob(name, message, overwrite=True, metadata={"reason": _header_safe(reason)})
 
     async def count(self) -> int:
         """How many messages are here; of very many, the first."""
@@ -43,8 +48,13 @@ class Quarantine:
         """Everything that is in it, one after another."""
         async for name in self._container.list_blob_names():
             download = await self._container.download_blob(name)
-            reason = download.properties.metadata.get("reason", "")
-            yield Held(name=name, etag=download.properties.etag, content=await download.readall(), reason=reason)
+            yield Held(
+                name=name,
+                etag=download.properties.etag,
+                content=await download.readall(),
+                reason=download.properties.metadata.get("reason", ""),
+                is_event=not name.startswith(_PIECE),
+            )
 
     async def remove(self, held: Held) -> bool:
         """Takes a message out. False where it has been put in again since it was read: it stays."""

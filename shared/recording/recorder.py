@@ -76,7 +76,10 @@ class Recorder(msgspec.Struct, frozen=True, kw_only=True):
             head = await self.archive.add_chunks(pieces)
         except NotTheCall as reason:
             async for piece in self.archive.chunks(call_id, reason.etag):
-                await self._set_aside(encode(piece) if isinstance(piece, Chunk) else piece, str(reason))
+                is_event = isinstance(piece, Chunk)
+                await self._set_aside(
+                    encode(piece) if isinstance(piece, Chunk) else piece, str(reason), is_event=is_event
+                )
             await self.archive.remove(call_id, reason.etag)
             return ()
         except Exception as failure:
@@ -135,8 +138,8 @@ class Recorder(msgspec.Struct, frozen=True, kw_only=True):
                 _log.warning("outbox waits", extra={"sink": sink.name, "reason": repr(failure)})
         return delivered
 
-    async def _set_aside(self, line: bytes, reason: str) -> None:
-        await self.quarantine.put(line, reason)
+    async def _set_aside(self, line: bytes, reason: str, *, is_event: bool = True) -> None:
+        await self.quarantine.put(line, reason, is_event=is_event)
         _log.warning("event quarantined", extra={"reason": reason, "bytes": len(line)})
 
 

@@ -45,7 +45,8 @@ async def _sweep(archive: Archive, quarantine: Quarantine, call_id: str) -> bool
                 encode(piece), f"the other chunks of call {call_id} never came: there are {piece.count}"
             )
         else:
-            await quarantine.put(piece, f"piece {kept} of an upload of call {call_id} that broke off")
+            reason = f"piece {kept} of an upload of call {call_id} that broke off"
+            await quarantine.put(piece, reason, is_event=False)
     await archive.let_go(call_id)
     if kept:
         _log.warning("unfinished call quarantined", extra={"call_id": call_id, "pieces": kept})

@@ -126,6 +126,15 @@ async def test_quarantined_content_goes_and_the_numbers_that_are_nowhere_else_st
     assert await purge(storage) == Purged(calls=2, quarantined=0, unfinished=())
 
 
+async def test_a_piece_of_an_upload_goes_whole_whatever_it_looks_like(storage: Storage) -> None:
+    """Guards the ledger: what was left of it would be an event, to be replayed, that its client has made up."""
+    await record(storage)
+    forged = encode(closed(9, end_user="ann"))
+    await storage.quarantine.put(forged, f"piece 1 of an upload of call {call_id(2)} that broke off", is_event=False)
+    assert (await purge(storage)).quarantined == 1
+    assert await storage.quarantined() == {}
+
+
 async def test_what_waits_on_the_shelf_is_told_and_left_for_the_timer(storage: Storage) -> None:
     await record(storage)
     chunk = split(archived(1), 1000)[0]

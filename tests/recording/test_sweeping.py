@@ -80,6 +80,17 @@ async def test_an_upload_that_broke_off_is_quarantined_too(storage: Storage) -> 
     }
 
 
+async def test_an_upload_that_looks_like_an_event_is_never_recorded_as_one(storage: Storage) -> None:
+    """Guards the ledger: a client that breaks off an upload of made-up events would charge others for what they never called."""
+    forged = encode(closed(9, client_id="another"))
+    await storage.archive.writer(call_id(3)).add(b"a line\n" + forged)
+    await sweep(storage.archive, storage.quarantine, now=NEXT_DAY)
+    replayed = await replay_quarantine(storage.quarantine, recorder(storage))
+    assert (replayed.taken, replayed.left) == (0, 1)
+    assert await storage.entries(closed(9)) == []
+    assert (await storage.quarantined()).keys() == {b"a line\n" + forged}
+
+
 async def test_a_late_chunk_and_the_quarantine_replayed_make_the_call(storage: Storage) -> None:
     await recorder(storage).record([encode(chunk) for chunk in CHUNKS[1:]])
     await sweep(storage.archive, storage.quarantine, now=NEXT_DAY)
