@@ -62,7 +62,7 @@ class Objects:
         sought = [each for each in ids if self._unknown.get(each, now) <= now]
         found = await _all_of(map(self.find, sought))
         for object_id, stored in zip(sought, found, strict=True):
-            if stored is None:
+            if stored is None and object_id not in self._cache:  # where it may have come meanwhile
                 _keep(self._unknown, object_id, now + _UNKNOWN_FOR)
         return [stored for stored in found if stored]
 

@@ -66,6 +66,22 @@ async def test_what_was_nobodys_is_the_clients_from_the_moment_it_is_known_here(
     assert await two.find_all([ITEM]), "elsewhere it is looked for again after a while"
 
 
+async def test_what_becomes_the_clients_while_it_is_looked_for_is_not_taken_for_nobodys(
+    instances: tuple[Objects, Objects, Clock], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects, look = instances[0], instances[0].find
+
+    async def slowly(object_id: str) -> StoredObject | None:
+        found = await look(object_id)
+        await objects.register(of("a", ITEM))
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(objects, "find", slowly)
+        assert await objects.find_all([ITEM]) == []
+    assert await objects.find_all([ITEM]) == of("a", ITEM)
+
+
 async def test_an_item_is_forgotten_with_its_response_but_not_with_its_conversation(
     instances: tuple[Objects, Objects, Clock],
 ) -> None:
