@@ -106,8 +106,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def ended_at(self) -> datetime | None:
         """When; None where it does not say."""
-        seconds = self.completed_at or self.cancelled_at or self.expired_at or self.failed_at
-        return datetime.fromtimestamp(seconds, UTC) if seconds else None
+        return _instant(self.completed_at or self.cancelled_at or self.expired_at or self.failed_at)
 
 
 class _LineResponse(msgspec.Struct):
@@ -259,7 +258,7 @@ def _of_job(made: Deferred, body: bytes) -> Told | None:
         return None
     if job.trained_tokens is None:
         return Told(records=[unknown_record(made)])
-    at = datetime.fromtimestamp(job.finished_at, UTC) if job.finished_at else opened_at(made.call_id)
+    at = _instant(job.finished_at) or opened_at(made.call_id)
     return Told(
         records=[_told_record(made, at, job.model or "", TRAINING, TokenUsage(input_tokens=job.trained_tokens))]
     )
@@ -284,6 +283,7 @@ def _usage_of(told: _ModelUsage) -> TokenUsage:
     )
 
 
+_NO_INSTANT = int(datetime(3000, 1, 1, tzinfo=UTC).timestamp())
 _JOB_ENDED = frozenset({"succeeded", "failed", "cancelled", "canceled"})
 _RUN_ENDED = frozenset({"completed", "failed", "cancelled", "canceled", "expired", "incomplete"})
 _UNKNOWN = LateUsage(usage_source=UsageSource.NONE, usage=TokenUsage())
@@ -358,6 +358,11 @@ def _record(made: Deferred, at: datetime, model: str = "", tier: str = BATCH) ->
         region=made.region,
         tier=tier,
     )
+
+
+def _instant(seconds: int | None) -> datetime | None:
+    """Seconds since 1970 as an instant. None where it is no time of day: an upstream may tell milliseconds."""
+    return datetime.fromtimestamp(seconds, UTC) if seconds and 0 < seconds < _NO_INSTANT else None
 
 
 def _sum(usages: Iterable[TokenUsage]) -> TokenUsage:

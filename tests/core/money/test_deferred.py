@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.core.call_ids import opened_at
 from shared.core.call_record import CallRecord, UsageSource
 from shared.core.money.deferred import (
+    Batch,
     BatchUsage,
     Deferred,
     LateUsage,
@@ -284,6 +286,15 @@ def test_the_line_of_a_call_that_tells_later_says_nothing_of_its_tier_until_then
     assert row_of(ArchivedCall(record=asked, request=b"", response=b"")).tier is None
     late = LateUsage(usage_source=UsageSource.PROVIDER, usage=TokenUsage(input_tokens=300_000), tier="flex/long")
     assert entry_of(told_late(asked, late, ENDED)).tier == "flex/long"
+
+
+@pytest.mark.parametrize("instant", [int(ENDED.timestamp()) * 1000, 10**30, -1, 0])
+def test_an_end_at_no_time_is_none(instant: int) -> None:
+    """Guards the usage of all that is asked after it: an error here would end the run, each time."""
+    told = told_by("fine_tuning.jobs.create", status="succeeded", trained_tokens=7, finished_at=instant)
+    assert told
+    assert told.records[0].opened_at == opened_at(made_by("fine_tuning.jobs.create").call_id)
+    assert Batch(status="completed", completed_at=instant).ended_at is None
 
 
 def test_a_model_that_is_told_twice_is_added_up() -> None:
