@@ -69,7 +69,7 @@ class ArchiveWriter:
         first, last = _upload_block_id(0), _upload_block_id(len(self._blocks) + 1)
         await self._blob.stage_block(first, self._packed(head))
         if response:
-            await self._blob.stage_block(last, self._packed(response))
+            await self._blob.stage_block(last, await asyncio.to_thread(self._packed, response))
         order = [first, *self._blocks, *([last] if response else [])]
         await self._blob.commit_block_list([BlobBlock(each) for each in order], content_settings=_OPAQUE)
 
@@ -93,7 +93,9 @@ class Archive:
     async def put(self, call: ArchivedCall) -> str:
         """Keeps one call, and returns the digest of its head. Putting it again writes the same bytes to the same name."""
         content = archive.encode(call)
-        await self.put_content(call.record.call_id, self._packed(content))
+        is_large = len(content) > LARGEST  # then it would hold the event loop up
+        packed = await asyncio.to_thread(self._packed, content) if is_large else self._packed(content)
+        await self.put_content(call.record.call_id, packed)
         return archive.digest_of(content)
 
     async def put_content(self, call_id: str, content: bytes) -> None:

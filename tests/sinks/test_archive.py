@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import threading
 
 import msgspec
 import pytest
@@ -35,6 +36,19 @@ async def test_an_event_without_bodies_leaves_what_the_gateway_archived(storage:
     await storage.archive.put(archived(request=b"large"))
     await storage.archive.write([opened(), Closed(record=closed_record())])
     assert await storage.archive.get(call_id()) == archived(request=b"large")
+
+
+async def test_calls_go_on_while_a_large_one_is_compressed(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards the event loop: a hundred megabytes take more than a second."""
+    went_on = threading.Event()
+
+    def slow(content: bytes) -> bytes:
+        assert went_on.wait(10), "nothing else came to its turn meanwhile"
+        return content
+
+    monkeypatch.setattr(storage.archive, "_packed", slow)
+    asyncio.get_running_loop().call_later(0.05, went_on.set)
+    await storage.archive.put(archived(response=bytes(LARGEST)))
 
 
 async def test_the_name_of_a_call_is_its_hour_and_its_id(storage: Storage) -> None:
