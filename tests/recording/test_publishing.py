@@ -1,14 +1,17 @@
 """Group commit: many events, few sends; what is not sent is spilled; a failure reaches everyone it concerns and no one else."""
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import override
 
+import msgspec
 import pytest
 from azure.core.exceptions import ServiceRequestError
 
 from shared.core.recording.archive import ArchivedCall
 from shared.core.recording.events import Chunk, Closed, Opened, decode, encode, split, unpack
+from shared.core.recording.gzipped import compressed
 from shared.recording import publishing, shelf
 from shared.recording.publishing import SPILL, Publisher, Sizes
 from shared.recording.shelf import Shelf
@@ -208,6 +211,26 @@ async def test_chunks_begin_one_byte_above_what_a_message_takes(
     events = [decode(line) for message in transport.sends[0] for line in unpack(message)]
     assert {type(event) for event in events} == {Chunk if over > 0 else Closed}
     assert all(len(message) <= transport.max_message_bytes for message in transport.sends[0])
+
+
+@pytest.mark.parametrize("over", [-1, 0, 1])
+async def test_compressed_it_is_the_bytes_that_travel_that_begin_chunks_and_the_claim_check(
+    transport: HeldTransport, storage: Storage, over: int
+) -> None:
+    call = archived(request=random.Random(7).randbytes(6000), response=bytes(6000))
+    transport.max_message_bytes = len(compressed(encode(Closed.of(call)))) - over
+    sizes = Sizes(claim_check_bytes=100_000, waiting_bytes=100_000, is_gzip=True)
+    transport.let()
+    await Publisher(transport, NoArchive(), NoShelf(), sizes).closed(call)
+    events = [decode(line) for message in transport.sends[0] for line in unpack(message)]
+    assert {type(event) for event in events} == {Chunk if over > 0 else Closed}
+    assert all(len(message) <= transport.max_message_bytes for message in transport.sends[0])
+    claimed = len(compressed(call.request + call.response)) - over
+    transport.let()
+    await Publisher(
+        transport, storage.archive, NoShelf(), msgspec.structs.replace(sizes, claim_check_bytes=claimed)
+    ).closed(call)
+    assert await storage.archive.get(call.record.call_id) == (call if over > 0 else None)
 
 
 @pytest.mark.parametrize("over", [-1, 0, 1])
