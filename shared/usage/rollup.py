@@ -3,7 +3,7 @@
 Rule: a period is always counted afresh from all of its parts, so stopping anywhere and starting again is safe. It stays marked
 until it is counted, and by then the period around it is marked. An hour stays marked while a call in it is open; a call that
 stays open too long is ended: as the archive has it or, where that does not have it, as incomplete. Two rollups at once do no
-harm: what one has written the other cannot replace by something older (see usage_table). An hour gets its money as it is
+harm: what one has written the other cannot replace by something older (see table.py). An hour gets its money as it is
 counted; rerating gives it other money later.
 """
 

@@ -153,7 +153,7 @@ def _usage(call: Call, ending: Ending) -> tuple[TokenUsage | None, UsageSource |
         is_drained = ending.outcome is Outcome.CLIENT_CLOSED
         return ending.reading.usage, UsageSource.DRAINED if is_drained else UsageSource.PROVIDER
     if operation.told_later and ending.reading.response_id and _is_background(call):
-        return None, None  # its object will tell it: see core/deferred
+        return None, None  # its object will tell it: see core/money/deferred
     if ending.estimate is not None:
         return ending.estimate, UsageSource.ESTIMATED
     if operation.count_request and ending.served.status < 300 and (counted := operation.count_request(call.fields)):

@@ -54,7 +54,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     response_sha256: str | None = None
     record: CallRecord
     purged_at: datetime | None = None
-    """Since when the content is gone, on somebody's demand (core/purging.py)."""
+    """Since when the content is gone, on somebody's demand (shared/recording/purging.py)."""
 
 
 class Head(msgspec.Struct, frozen=True):
