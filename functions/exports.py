@@ -26,10 +26,10 @@ from shared.usage.exporting import (
     Download,
     Export,
     ToBlob,
+    due_months,
     evaluation_lines,
     focus_lines,
     ledger_lines,
-    outdated_months,
 )
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ async def export_focus(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the 
     those of earlier months again whose usage has changed since: by calls that were told late, or by a rerate."""
     parts = await wiring.services()
     yesterday = wiring.now() - timedelta(days=1)
-    for month in sorted({f"{yesterday:%Y-%m}", *await outdated_months(parts.exports, parts.usage)}):
+    for month in await due_months(parts.exports, parts.usage, f"{yesterday:%Y-%m}"):
         version = await parts.usage.version(month.replace("-", ""))  # before the rows: they are at least as new
         export = _focus_export(parts, month_of(month, yesterday))
         await parts.exports.put(msgspec.structs.replace(export, made_of=version or ""))

@@ -95,11 +95,13 @@ async def focus_lines(source: "UsageSource", month: Month, client_id: str | None
             yield line
 
 
-async def outdated_months(store: "ExportStore", usage: "UsageTable") -> list[str]:
-    """The months (`2026-11`) whose FOCUS files are there and whose usage has changed since they were written."""
-    months = [name[6:13] for name in await store.names("focus/") if _FOCUS_FILE.fullmatch(name)]
+async def due_months(store: "ExportStore", usage: "UsageTable", current: str) -> list[str]:
+    """The months (`2026-11`) whose FOCUS files are to be written: the current one, before any that could fail, and those whose
+    files are there and whose usage has changed since they were written."""
+    months = {name[6:13] for name in await store.names("focus/") if _FOCUS_FILE.fullmatch(name)} - {current}
     versions = {month: await usage.version(month.replace("-", "")) for month in months}
-    return [month for month in months if await store.outdated(f"focus/{month}.csv", versions[month])]
+    outdated = [month for month in months if await store.outdated(f"focus/{month}.csv", versions[month])]
+    return [current, *sorted(outdated, reverse=True)]
 
 
 async def _archived(search: "CallSearch", archive: "Archive", query: CallQuery) -> AsyncGenerator[ArchivedCall]:

@@ -21,9 +21,9 @@ from shared.usage.exporting import (
     ExportStore,
     Lines,
     ToBlob,
+    due_months,
     evaluation_lines,
     ledger_lines,
-    outdated_months,
 )
 from tests.emulator import Storage
 from tests.examples import NOON, call_id, closed, closed_record, opened
@@ -147,11 +147,15 @@ async def test_a_month_that_changed_after_its_focus_file_is_written_again_and_no
             await write(month)
         await storage.count("202608", [row("202608")])  # it has no file
         await store.put(Export(name="focus/mine.csv", content_type="text/csv", lines=lines_of(1)))
-        assert await outdated_months(store, storage.usage) == []
+        assert await due_months(store, storage.usage, "2026-11") == ["2026-11"]
         await storage.count("202609", [row("202609", calls=2)])
-        assert await outdated_months(store, storage.usage) == ["2026-09"]
+        assert await due_months(store, storage.usage, "2026-11") == ["2026-11", "2026-09"], (
+            "the current one at any rate"
+        )
         await write("2026-09")
-        assert await outdated_months(store, storage.usage) == []
+        await storage.count("202610", [])
+        assert await due_months(store, storage.usage, "2026-11") == ["2026-11", "2026-10"], "which has no row any more"
+        assert await due_months(store, storage.usage, "2026-10") == ["2026-10"]
 
 
 async def test_an_export_that_is_given_up_leaves_no_blob(container: ContainerClient) -> None:
