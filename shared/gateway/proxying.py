@@ -157,7 +157,8 @@ class Gateway:
         if not operation.passes or declared <= self._settings.replay_bytes:
             return msgspec.structs.replace(call, body=await _read(request, self._settings.max_request_bytes))
         writer = self._publisher.writer(call.call_id) if content_policy.keeps_all(call) else None
-        return msgspec.structs.replace(call, upload=Upload(request.chunks, declared, writer))
+        ids = stickiness.PassingIds(call.client, self._objects) if operation.lines else None
+        return msgspec.structs.replace(call, upload=Upload(request.chunks, declared, writer, ids))
 
     async def _announce(self, call: Call, record: CallRecord) -> None:
         """Returns when it is durable that the call was accepted, if that is to be waited for. Raises NotReady."""

@@ -1,7 +1,8 @@
 """Calls on stored objects go to the upstream that holds them, for the client that owns them.
 
 Rule: the resource, not the deployment, holds an object. What belongs to another client is not found, wherever its id stands.
-An item that is sent along whole is looked at for whose it is, and may go anywhere.
+An item that is sent along whole is looked at for whose it is, and may go anywhere; so is what stands in a file, whose lines
+a batch may make requests of.
 """
 
 from shared.core.api.operations import Form
@@ -23,6 +24,8 @@ from shared.gateway.objects import Objects
 
 _MOST_NAMED = 4000
 """Objects, each of which is a look into a table: as many items as the longest conversation has."""
+_LONGEST_ID = 6 * 256
+"""Bytes, with its quotes, where each letter is written as an escape."""
 
 
 async def upstream_of(call: Call, objects: Objects) -> str | None:
@@ -39,6 +42,9 @@ async def upstream_of(call: Call, objects: Objects) -> str | None:
         own = _own(stored, call.client)
         if own.object_id in named | missing:
             upstreams.add(own.upstream)
+    if call.route.operation.lines:
+        in_lines = {_own(stored, call.client).upstream for stored in await objects.find_all(_in_lines(call.body))}
+        upstreams |= in_lines if len(in_lines) == 1 else set()
     if len(upstreams) > 1:
         raise BadRequest("The objects that this request names are on different upstreams and cannot be used together.")
     return upstreams.pop() if upstreams else None
@@ -59,6 +65,35 @@ def _named(call: Call) -> tuple[frozenset[str], frozenset[str]]:
     if len(named) + len(items) > _MOST_NAMED:
         raise BadRequest(f"This request names {len(named) + len(items)} stored objects; {_MOST_NAMED} are the most.")
     return named, items
+
+
+def _in_lines(content: bytes) -> frozenset[str]:
+    """The ids of objects, and what may be ids of items, in a file. Raises BadRequest where they are too many to look up."""
+    found = ids_in(content) | items_named_in(content)
+    if len(found) > _MOST_NAMED:
+        raise BadRequest(f"This file names more than {_MOST_NAMED} stored objects: split it.")
+    return found
+
+
+class PassingIds:
+    """Reads along with a file that passes through, for objects of other clients."""
+
+    def __init__(self, client: Client, objects: Objects) -> None:
+        self._client = client
+        self._objects = objects
+        self._found: frozenset[str] = frozenset()
+        self._rest = b""
+
+    async def feed(self, chunk: bytes) -> None:
+        """Call it before the chunk is passed on. Raises NotFound, BadRequest, NotReady."""
+        window = self._rest + chunk
+        new = _in_lines(window) - self._found
+        self._found |= new
+        if len(self._found) > _MOST_NAMED:
+            raise BadRequest(f"This file names more than {_MOST_NAMED} stored objects: split it.")
+        for stored in await self._objects.find_all(new):
+            _own(stored, self._client)
+        self._rest = window[-_LONGEST_ID:]
 
 
 def on_upstream(pool: Pool, upstream: str | None) -> Pool:

@@ -13,6 +13,7 @@ from shared.core.api.named_models import LineReader
 from shared.core.call_record import CallRecord
 from shared.core.errors import BadRequest, NotReady
 from shared.core.recording.archive import Extent, digest_of, head_of
+from shared.gateway.stickiness import PassingIds
 from shared.sinks.archive import ArchiveWriter
 
 _BLOCK_BYTES = 4 * 1024 * 1024
@@ -22,15 +23,20 @@ class Upload:
     """One request body. Read once."""
 
     def __init__(
-        self, chunks: Callable[[], AsyncIterator[bytes]], declared_bytes: int, writer: ArchiveWriter | None
+        self,
+        chunks: Callable[[], AsyncIterator[bytes]],
+        declared_bytes: int,
+        writer: ArchiveWriter | None,
+        ids: PassingIds | None = None,
     ) -> None:
-        """Without a `writer` the body is not kept."""
+        """Without a `writer` the body is not kept. `ids` reads along where what it names may be used."""
         self.declared_bytes = declared_bytes
         self.passed_bytes = 0
         self.is_begun = False
         """Whether somebody has begun to read it, and so knows of it."""
         self._chunks = chunks
         self._writer = writer
+        self._ids = ids
         self._digest = hashlib.sha256()
         self._block = bytearray()
         """What has passed and is not in the archive yet."""
@@ -50,6 +56,8 @@ class Upload:
             ):  # the upstream would take the rest for another request
                 raise BadRequest("The request body is longer than its Content-Length says.")
             is_last = self.passed_bytes + len(chunk) == self.declared_bytes  # whoever gets its last byte has it all
+            if self._ids:
+                await self._ids.feed(chunk)
             if lines:
                 lines.feed(chunk)
                 if is_last:

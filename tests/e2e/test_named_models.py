@@ -107,6 +107,24 @@ def test_a_file_too_large_to_be_changed_says_what_to_do(sdk: Any) -> None:
         sdk.files.create(file=lines("gpt-4o", padding=HELD_BYTES), purpose="batch")
 
 
+@pytest.mark.parametrize("padding", [0, 2 * HELD_BYTES], ids=["held", "passes"])
+def test_a_batch_file_names_no_object_of_another_client(sdk: Any, named: Stack, padding: int) -> None:
+    """And one that names the client's own goes where that is."""
+    theirs = sdk.responses.create(model="o4-mini", input="a secret")
+    body = {"model": "o4-mini", "previous_response_id": theirs.id, "input": "x" * padding}
+    line = {"custom_id": "1", "method": "POST", "url": "/v1/responses", "body": body}
+    file: Any = ("in.jsonl", json.dumps(line).encode())
+    with STYLES["OpenAI /v1"](named.host.base_url, named.key(CLIENTS[1]), None) as other:
+        named.simulator.clear_account()
+        with pytest.raises(openai.NotFoundError, match=theirs.id):
+            other.files.create(file=file, purpose="batch")
+        assert not [entry for entry in named.simulator.calls() if entry.completed], "nothing was kept"
+    if not padding:
+        named.simulator.clear_account()
+        assert sdk.files.create(file=file, purpose="batch").id
+        assert {entry.resource for entry in named.simulator.calls()} == {"west"}
+
+
 def test_a_batch_file_does_not_come_in_parts_where_its_models_have_to_be_checked(sdk: Any, named: Stack) -> None:
     with pytest.raises(openai.BadRequestError, match="in one piece"):
         sdk.uploads.create(bytes=6, filename="u.jsonl", mime_type="application/jsonl", purpose="batch")

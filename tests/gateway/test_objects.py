@@ -9,7 +9,10 @@ from azure.data.tables.aio import TableClient
 
 from devtools.azurite import Azurite
 from shared.core.api.references import StoredObject
+from shared.core.configuration import Client
+from shared.core.errors import NotFound
 from shared.gateway.objects import Objects
+from shared.gateway.stickiness import PassingIds
 from tests.examples import NOON
 
 ITEM, RESPONSE = "msg_67ccd2bf17f0819081ff3bb2cf6508e6", "resp_67ccd2bf17f0819081ff3bb2cf6508e6"
@@ -91,3 +94,24 @@ async def test_an_item_is_forgotten_with_its_response_but_not_with_its_conversat
     clock.time += timedelta(days=32)
     assert await one.remove_expired() == 2
     assert [each.object_id for each in await two.find_all([RESPONSE, ITEM, f"{ITEM}1"])] == [f"{ITEM}1"]
+
+
+@pytest.mark.parametrize(
+    "written", [RESPONSE, ITEM, "\\u0072esp" + RESPONSE[4:]], ids=["an object", "an item", "escaped"]
+)
+async def test_an_id_in_a_file_that_passes_through_is_seen_wherever_it_is_cut(
+    instances: tuple[Objects, Objects, Clock], written: str
+) -> None:
+    objects = instances[0]
+    await objects.register(of("a", RESPONSE, ITEM))
+    line = b'{"body":{"previous_response_id":"' + written.encode() + b'"}}'
+
+    async def passes(client_id: str, *pieces: bytes) -> None:
+        ids = PassingIds(Client(id=client_id), objects)
+        for piece in pieces:
+            await ids.feed(piece)
+
+    for cut in range(len(line)):
+        with pytest.raises(NotFound):
+            await passes("b", line[:cut], line[cut:])
+    await passes("a", line)
