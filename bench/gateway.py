@@ -62,6 +62,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--peers", action="store_true", help="LiteLLM and Portkey too, installed into .local/bench")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="only this subject; repeatable")
+    parser.add_argument("--scenario", action="append", default=[], metavar="NAME", help="only these loads; repeatable")
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="where the JSON goes; default: .local/bench/<time>.json"
     )
@@ -82,7 +83,8 @@ def _all_cells(options: argparse.Namespace, skipped: dict[str, str]) -> Iterator
             try:
                 with subject.start(upstream) as running:
                     for scenario in scenarios.scenarios(max(1, round(options.calls * subject.share))):
-                        if subject.asks_upstream or not scenario.paced:
+                        is_asked = not options.scenario or scenario.name in options.scenario
+                        if is_asked and (subject.asks_upstream or not scenario.paced):
                             yield _cell(subject, running, scenario)
             except (NotHere, ChildError) as error:
                 skipped[subject.name] = str(error)

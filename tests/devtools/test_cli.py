@@ -1,6 +1,7 @@
 """The command line: what it prints, and how it ends."""
 
 import json
+import re
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -85,7 +86,17 @@ def run(server: Server, *arguments: str) -> int:
 
 def test_every_module_with_commands_is_registered() -> None:
     modules = {each.stem for each in (ROOT / "devtools" / "cli").glob("*.py") if "\ndef add(" in each.read_text()}
-    assert {each.__name__.rpartition(".")[2] for each in cli.COMMANDS} == modules
+    assert set(cli.COMMANDS.values()) == modules
+
+
+def test_every_command_is_found_by_its_first_word(capsys: pytest.CaptureFixture[str]) -> None:
+    for word in cli.COMMANDS:
+        with pytest.raises(SystemExit, match="0"):
+            cli.main([word, "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--help"])
+    told = capsys.readouterr().out.rpartition("COMMAND\n")[2]
+    assert re.findall(r"^    (\S+)  ", told, re.MULTILINE) == [*cli.COMMANDS]
 
 
 def test_a_table_is_for_people(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
